@@ -1,0 +1,1 @@
+"""Serves every model of a model repository through onnxruntime, and compares them."""

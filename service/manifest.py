@@ -1,0 +1,206 @@
+"""The contract between trainer and service: what a published model says of itself.
+
+It knows the format of `manifest.json` (models/README.md is its specification) and how to read one.
+It does not know graphs, sessions, or how a model is found or published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import ModelError
+
+FORMAT: Literal["stillroom.model/1"] = "stillroom.model/1"
+MANIFEST = "manifest.json"
+GRAPH = "model.onnx"
+HELD_OUT = "held-out.npz"
+TRAIN_HASHES = "train-hashes.npy"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,127}$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Role = Literal["ensemble", "student", "baseline", "specialists", "member"]
+
+
+class Frozen(BaseModel):
+    """A part of a manifest: immutable, without unknown keys, without silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ImageSpec(Frozen):
+    """How a picture becomes an input: greyed, scaled to the input's [H, W], mapped to `range`.
+
+    The first of `range` is what black becomes and the second what white becomes, in raw units. `margin` is the
+    share of the side that the data leave free around the subject: the page centres a drawing with it.
+    """
+
+    range: tuple[float, float]
+    margin: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+
+
+class InputSpec(Frozen):
+    """One example: `input`, float32, in raw units, of this shape without the batch; an image is [H, W]."""
+
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+    image: ImageSpec | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.shape:
+            raise ValueError("the shape of an example has at least one dimension")
+        if self.image is not None and len(self.shape) != 2:
+            raise ValueError(f"an image is [height, width], got shape {list(self.shape)}")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Numbers in one example."""
+        return math.prod(self.shape)
+
+
+class Reference(Frozen):
+    """Another model, by name and version and the SHA-256 of its graph."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    sha256: Sha256
+
+
+class Weights(Frozen):
+    """Weights of the two terms of the distillation loss (section 2)."""
+
+    soft: Annotated[float, Field(ge=0.0)]
+    hard: Annotated[float, Field(ge=0.0)]
+
+
+class DataReference(Frozen):
+    """The data set that a model was trained on, and the SHA-256 of its arrays."""
+
+    name: str
+    sha256: Sha256
+
+
+class Metrics(Frozen):
+    """What the model reached on the held-out test set, which was touched once.
+
+    `accuracy_interval` is the 95 % Wilson interval; `agreement` is the share of examples on which it gives the
+    ensemble's label, null for the ensemble itself; `cpu_ms_per_image` is one row at a time through onnxruntime on
+    the machine that exported it.
+    """
+
+    examples: Annotated[int, Field(ge=1)]
+    errors: Annotated[int, Field(ge=0)]
+    accuracy: Fraction
+    accuracy_interval: tuple[Fraction, Fraction]
+    nll: Annotated[float, Field(ge=0.0)]
+    ece: Fraction
+    agreement: Fraction | None = None
+    cpu_ms_per_image: Annotated[float, Field(gt=0.0)] | None = None
+
+
+class FileRecord(Frozen):
+    """A file of the version folder."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Manifest(Frozen):
+    """Everything that a model says of itself. `bytes` is the size of its graph on disk."""
+
+    format: Literal["stillroom.model/1"] = FORMAT
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    role: Role
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    input: InputSpec
+    teacher: Reference | None = None
+    recipe: dict[str, Any]
+    temperature: Annotated[float, Field(gt=0.0)] | None = None
+    weights: Weights | None = None
+    data: DataReference
+    seeds: tuple[int, ...]
+    metrics: Metrics
+    largest_difference: Annotated[float, Field(ge=0.0)]
+    parameters: Annotated[int, Field(ge=1)]
+    multiply_accumulates: Annotated[int, Field(ge=1)]
+    bytes: Annotated[int, Field(ge=1)]
+    files: dict[str, FileRecord]
+    libraries: dict[str, str]
+    created: AwareDatetime
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have the same name")
+        if GRAPH not in self.files:
+            raise ValueError(f"files does not list {GRAPH}")
+        for name in self.files:
+            if Path(name).name != name or name in {"", ".", "..", MANIFEST}:
+                raise ValueError(f"files lists {name!r}, which is not the plain name of a file beside the manifest")
+        return self
+
+
+def write_manifest(version_dir: Path, manifest: Manifest) -> None:
+    """Writes `manifest.json`: UTF-8, indented, a newline at the end. It is the last file of a version."""
+    (version_dir / MANIFEST).write_bytes(manifest.model_dump_json(indent=2).encode() + b"\n")
+
+
+def read_manifest(version_dir: Path) -> Manifest:
+    """Reads `manifest.json` of one version folder, `<name>/<version>/`.
+
+    Raises ModelError where it is missing, is not a manifest, or speaks of another name or version than its folders.
+    """
+    path = version_dir / MANIFEST
+    place = f"{version_dir.parent.name}/{version_dir.name}"
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{place}: cannot read {MANIFEST}: {error.strerror}") from error
+    try:
+        manifest = Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        raise ModelError(f"{place}: {MANIFEST} is not valid: {describe(error)}") from error
+    if f"{manifest.name}/{manifest.version}" != place:
+        raise ModelError(f"{place}: {MANIFEST} speaks of {manifest.name}/{manifest.version}, expected {place}")
+    return manifest
+
+
+def describe(error: ValidationError) -> str:
+    """One line for a validation error: each place that is wrong, and what is wrong there."""
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'top level'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+    )
+
+
+def read_checked(version_dir: Path, manifest: Manifest, name: str) -> bytes:
+    """The bytes of one file of a version, once they match the manifest's size and SHA-256.
+
+    Raises ModelError where the manifest does not list it, it cannot be read, it is a link, or it differs.
+    """
+    place = f"{manifest.name}/{manifest.version}"
+    record = manifest.files.get(name)
+    if record is None:
+        raise ModelError(f"{place}: the manifest lists no {name}; it lists {', '.join(sorted(manifest.files))}")
+    path = version_dir / name
+    try:
+        if path.is_symlink():
+            raise ModelError(f"{place}: {name} is a symbolic link, expected a file")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{place}: cannot read {name}: {error.strerror}") from error
+    found = hashlib.sha256(raw).hexdigest()
+    if found != record.sha256:
+        raise ModelError(
+            f"{place}: {name} does not match its manifest: SHA-256 {found[:12]}… ({len(raw)} bytes), "
+            f"expected {record.sha256[:12]}… ({record.bytes} bytes)"
+        )
+    return raw

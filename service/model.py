@@ -1,0 +1,150 @@
+"""One model: a checked graph and its manifest on one onnxruntime provider.
+
+It knows how a version folder becomes something that answers. It does not know names, other versions, HTTP,
+or temperatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from service.errors import ModelError, SettingsError
+from service.manifest import GRAPH, Manifest, read_checked, read_manifest
+
+Device = Literal["auto", "cpu", "cuda"]
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+
+
+class Prediction(NamedTuple):
+    """What a graph gives: `probabilities` and `logits`, both float32 [B, K]."""
+
+    probabilities_BK: NDArray[np.float32]
+    logits_BK: NDArray[np.float32]
+
+
+class Model:
+    """A loaded model. `provider` is the onnxruntime provider that was got, whatever was asked for."""
+
+    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
+        self.manifest = manifest
+        self.session = session
+        self.provider: str = session.get_providers()[0]
+
+    def __repr__(self) -> str:
+        return f"Model({self.manifest.name}/{self.manifest.version} on {self.provider})"
+
+    def run(self, inputs: NDArray[np.float32]) -> Prediction:
+        """Answers for float32 [B, ...] in raw units. Safe to call from several threads."""
+        probabilities, logits = self.session.run(["probabilities", "logits"], {"input": inputs})
+        return Prediction(probabilities, logits)
+
+
+def load_model(version_dir: Path, *, device: Device = "auto", threads: int = 1) -> Model:
+    """Loads `<name>/<version>/`: manifest, checksum, graph check, session from the very bytes checked, canary run.
+
+    Raises ModelError, naming the model and the reason, where any of them fails, and SettingsError where CUDA was
+    asked for and is not to be had.
+    """
+    manifest = read_manifest(version_dir)
+    graph = read_checked(version_dir, manifest, GRAPH)
+    place = f"{manifest.name}/{manifest.version}"
+    check_graph(graph, place)
+    try:
+        session = open_session(graph, device=device, threads=threads)
+    except SettingsError:
+        raise
+    except Exception as error:  # onnxruntime's own exceptions share no other base class
+        raise ModelError(f"{place}: onnxruntime cannot load {GRAPH}: {error}") from error
+    _check_interface(session, manifest, place)
+    model = Model(manifest, session)
+    _canary(model, place)
+    return model
+
+
+def check_graph(graph: bytes, place: str) -> None:
+    """Refuses a graph that could reach outside its bytes or whose cost its size does not bound.
+
+    That is: external data, operators of other domains than the standard ones, control flow (any nested graph), and
+    functions of its own. Raises ModelError.
+    """
+    try:
+        proto = onnx.load_model_from_string(graph)
+    except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
+        raise ModelError(f"{place}: {GRAPH} is not an ONNX graph: {error}") from error
+    tensors = list(proto.graph.initializer)
+    for node in proto.graph.node:
+        if node.domain not in STANDARD_DOMAINS:
+            raise ModelError(f"{place}: operator {node.op_type} is of domain {node.domain!r}, expected a standard one")
+        for attribute in node.attribute:
+            if attribute.HasField("g") or attribute.graphs:
+                raise ModelError(f"{place}: operator {node.op_type} holds a nested graph: control flow is refused")
+            tensors += [attribute.t, *attribute.tensors, attribute.sparse_tensor.values]
+    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors):
+        raise ModelError(f"{place}: {GRAPH} keeps weights in other files; a model is one file")
+    if proto.functions:
+        raise ModelError(f"{place}: {GRAPH} defines functions of its own, expected standard operators")
+
+
+def open_session(graph: bytes, *, device: Device, threads: int) -> onnxruntime.InferenceSession:
+    """A session over the bytes of a graph, without spinning threads: a model must not slow its neighbours."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(graph, options, providers=providers(device))
+    got = session.get_providers()[0]
+    if device == "cuda" and got != CUDA:
+        # onnxruntime falls back without a word where the CUDA libraries do not load.
+        raise SettingsError(f"asked for cuda, got {got}: onnxruntime could not start CUDA; use --device cpu or auto")
+    return session
+
+
+def providers(device: Device) -> Sequence[str]:
+    """The providers to ask for. Raises SettingsError where CUDA is asked for and onnxruntime was built without."""
+    available = onnxruntime.get_available_providers()
+    if device == "cuda" and CUDA not in available:
+        raise SettingsError(
+            f"asked for cuda, but this onnxruntime has {', '.join(available)}: "
+            "install stillroom[gpu] or use --device cpu"
+        )
+    if device == "cpu" or CUDA not in available:
+        return [CPU]
+    onnxruntime.preload_dlls()  # finds the CUDA and cuDNN wheels beside onnxruntime
+    return [CUDA, CPU]
+
+
+def _check_interface(session: onnxruntime.InferenceSession, manifest: Manifest, place: str) -> None:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    found = [(node.name, node.type, list(node.shape[1:])) for node in (*inputs, *outputs)]
+    kind, classes = "tensor(float)", [len(manifest.classes)]
+    expected = [
+        ("input", kind, list(manifest.input.shape)),
+        ("probabilities", kind, classes),
+        ("logits", kind, classes),
+    ]
+    if found != expected or not all(isinstance(node.shape[0], str | None) for node in (*inputs, *outputs)):
+        raise ModelError(f"{place}: the graph takes and gives {found} without a free batch, expected {expected}")
+
+
+def _canary(model: Model, place: str) -> None:
+    """Runs one and two rows: the answers must be finite distributions. It is the warm-up too."""
+    for rows in (1, 2):
+        inputs = np.zeros((rows, *model.manifest.input.shape), dtype=np.float32)
+        try:
+            probabilities, logits = model.run(inputs)
+        except Exception as error:  # as above
+            raise ModelError(f"{place}: the graph fails on {rows} rows of zeros: {error}") from error
+        sound = np.isfinite(logits).all() and np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-3)
+        classes = len(model.manifest.classes)
+        if not sound or probabilities.shape != (rows, classes):
+            raise ModelError(f"{place}: on zeros the graph gives no finite distribution of {classes} classes")
