@@ -1,0 +1,102 @@
+"""The command line of the trainer: `python -m trainer [train] [RECIPE] [options]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+from rich.console import Console
+
+from service.errors import StillroomError
+from trainer.display import Display
+from trainer.errors import TrainerError
+from trainer.recipe import read_recipe, shipped
+
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit status: 0, 2 for an error that it has printed, 130 for Ctrl-C."""
+    parser = make_parser()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help"}):
+        given.insert(0, "train")  # without a verb it trains
+    options = parser.parse_args(given)
+    try:
+        return train(options)
+    except (TrainerError, StillroomError) as error:
+        print(f"trainer: {error}", file=sys.stderr)  # noqa: T201 - the command line's one way to speak
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print(f"\ntrainer: interrupted; go on with: {_resume_command(given)}", file=sys.stderr)  # noqa: T201
+        return EXIT_INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser, with the environment's defaults read now."""
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    verb = verbs.add_parser(
+        "train",
+        help="train an ensemble, distil it, publish both (the default)",
+        description="Trains an ensemble, distils it into a student, trains the baseline, and publishes all three.",
+    )
+    _add_options(verb)
+    return parser
+
+
+def _add_options(verb: argparse.ArgumentParser) -> None:
+    data = os.environ.get("STILLROOM_DATA")
+    runs = platformdirs.user_cache_path("stillroom") / "runs"
+    add = verb.add_argument
+    recipes = f"{', '.join(shipped())}, or the path of a .toml file"
+    add("recipe", nargs="?", default="digits", metavar="RECIPE", help=f"{recipes} (default: digits)")
+    text = "folder that holds mnist/ (default: STILLROOM_DATA; without either, MNIST is downloaded)"
+    add("--data-dir", type=Path, default=Path(data) if data else None, metavar="D", help=text)
+    text = "model repository to publish into (default: models)"
+    add("--models-dir", type=Path, default=Path("models"), metavar="M", help=text)
+    text = f"checkpoints, soft targets, tables and plots (default: {runs})"
+    add("--runs-dir", type=Path, default=runs, metavar="R", help=text)
+    text = "auto takes CUDA where PyTorch finds it (default: auto)"
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+    add("--seed", type=_seed, default=0, metavar="S", help="seed of the whole run (default: 0)")
+    add("--resume", action="store_true", help="go on from the last checkpoint of the same run")
+
+
+def train(options: argparse.Namespace) -> int:
+    """`python -m trainer train`."""
+    recipe, folder = read_recipe(options.recipe)  # before PyTorch is imported: a typing error is told at once
+    from trainer import pipeline
+
+    chosen = pipeline.Options(
+        data_dir=options.data_dir,
+        models_dir=options.models_dir,
+        runs_dir=options.runs_dir,
+        device=options.device,
+        seed=options.seed,
+        resume=options.resume,
+    )
+    manifests = pipeline.train(recipe, folder, chosen, Display(Console()))
+    names = ", ".join(f"{manifest.name}/{manifest.version}" for manifest in manifests)
+    print(f"published in {options.models_dir}: {names}")  # noqa: T201
+    return 0
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and {2**31 - 1}")
+    return value
+
+
+def _resume_command(given: Sequence[str]) -> str:
+    rest = [argument for argument in given if argument != "--resume"]
+    return " ".join(["python -m trainer", *rest, "--resume"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""One file per kind of data; all give a Split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.data.arrays import load_npz
+from trainer.data.digits import load_digits
+from trainer.data.images import load_folder
+from trainer.data.mnist import load_mnist
+from trainer.data.split import Part, Shares, Split
+from trainer.errors import DataError
+from trainer.recipe import Recipe
+
+__all__ = ["Part", "Split", "load_data"]
+
+
+def load_data(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
+    """The data that a recipe names; `folder` is what its paths are relative to, `data_dir` where MNIST lies.
+
+    Raises DataError.
+    """
+    shares = Shares(recipe.validation, recipe.test, recipe.split_seed)
+    if recipe.data == "digits":
+        return load_digits(shares)
+    if recipe.data == "mnist":
+        return load_mnist(data_dir, shares)
+    path = folder / Path(recipe.data).expanduser()
+    if path.suffix == ".npz":
+        return load_npz(path, shares)
+    if path.is_dir():
+        return load_folder(path, recipe.image_size, shares)
+    raise DataError(
+        f"recipe {recipe.name}: no data {recipe.data!r}: expected digits, mnist, an .npz file, or a folder with one "
+        f"folder of images per class; {path} is none"
+    )

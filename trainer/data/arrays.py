@@ -1,0 +1,58 @@
+"""The user's own arrays, in an `.npz` file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.manifest import ImageSpec
+from trainer.data.split import Shares, Split, make_split, stratified
+from trainer.errors import DataError
+
+KEYS = ("inputs", "labels", "classes", "split")
+
+
+def load_npz(path: Path, shares: Shares) -> Split:
+    """Reads `inputs` [N, ...], `labels` int [N], optionally `classes` [K] and `split` [N] (0, 1, 2).
+
+    Without `classes` they are "0" to "K-1"; without `split` it is made by seed and stratified. Inputs uint8 [N, H, W]
+    are taken for grey images, 0 to 255. Raises DataError.
+    """
+    arrays = _read(path)
+    inputs, labels = arrays["inputs"], arrays["labels"]
+    if inputs.ndim < 2 or labels.ndim != 1 or len(inputs) != len(labels) or not len(labels):
+        raise DataError(
+            f"{path}: inputs have shape {list(inputs.shape)} and labels {list(labels.shape)}, expected [N, ...] and [N]"
+        )
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{path}: labels are of type {labels.dtype}, expected integers; name the classes in `classes`")
+    labels = labels.astype(np.int64)
+    classes = tuple(map(str, arrays.get("classes", range(int(labels.max()) + 1))))
+    part_N = arrays.get("split")
+    if part_N is None:
+        part_N = stratified(path.name, labels, shares)
+    elif part_N.shape != labels.shape or not np.isin(part_N, (0, 1, 2)).all():
+        raise DataError(
+            f"{path}: split has shape {list(part_N.shape)} and values {np.unique(part_N)[:5].tolist()}, "
+            f"expected [{len(labels)}] of 0 (train), 1 (validation), 2 (test)"
+        )
+    is_image = inputs.dtype == np.uint8 and inputs.ndim == 3
+    image = ImageSpec(range=(0.0, 255.0)) if is_image else None
+    return make_split(path.stem, inputs, labels, classes, image, part_N)
+
+
+def _read(path: Path) -> dict[str, NDArray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            unknown = sorted(set(file.files) - set(KEYS))
+            if unknown or not {"inputs", "labels"} <= set(file.files):
+                held = ", ".join(file.files)
+                raise DataError(f"{path} holds {held}; expected inputs, labels and optionally classes, split")
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise DataError(f"no data at {path}: expected an .npz file with `inputs` and `labels`") from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is no .npz file of plain arrays: {error}") from error

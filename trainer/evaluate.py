@@ -1,0 +1,165 @@
+"""The results: what each model reaches on the test part, which is touched here and nowhere else.
+
+It knows served modules, their graphs and the measures, not how they were trained or how a table looks.
+Legend: M members, N examples, K classes.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from service import measures
+from service.manifest import Role
+from service.measures import Estimate, Interval
+from service.model import open_session
+from trainer.data.split import Part
+from trainer.ensemble import predict
+from trainer.export import Exported
+from trainer.networks import parameters
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+class Contender(NamedTuple):
+    """A model that will be published: its role, its module and graph, the seeds of the networks inside.
+
+    `alike` are networks that differ from it in their seed alone, itself among them; empty for the ensemble.
+    """
+
+    role: Role
+    module: nn.Module
+    exported: Exported
+    seeds: Sequence[int]
+    alike: Sequence[nn.Module]
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation of the test errors over seeds."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+
+class Row(NamedTuple):
+    """One line of the results. Intervals are of 95 %, Wilson; `errors` are of `examples`.
+
+    The row `member` holds means over the members, and no interval: `spread` says how they differ.
+    """
+
+    role: Role
+    examples: int
+    errors: float
+    errors_interval: Interval | None
+    nll: float
+    ece: float
+    agreement: float | None
+    spread: Spread | None
+    parameters: int
+    bytes: int | None
+    cpu_ms: float | None
+
+
+class Gain(NamedTuple):
+    """What distilling brought: the share of the ensemble's gain over the baseline that the student keeps.
+
+    `kept` is (student - baseline) / (ensemble - baseline) in accuracy; None where the interval of the denominator
+    holds 0: a share of nothing is not a figure.
+    """
+
+    kept: float | None
+    ensemble: Estimate
+    student: Estimate
+
+
+class Results(NamedTuple):
+    """Rows: ensemble, member, baseline, student; and the gain."""
+
+    rows: list[Row]
+    gain: Gain
+
+
+def evaluate(contenders: Sequence[Contender], members: Sequence[nn.Module], test: Part) -> Results:
+    """Measures ensemble, baseline and student through the graphs that will be served, and the members in PyTorch."""
+    log_p = {contender.role: _through_graph(contender.exported.graph, test) for contender in contenders}
+    labels = {role: log_p_NK.argmax(axis=1) for role, log_p_NK in log_p.items()}
+    rows = [_row(contender, log_p[contender.role], test, labels["ensemble"]) for contender in contenders]
+    rows.insert(1, _member_row(members, test, labels["ensemble"]))
+    return Results(rows, gain_kept(labels["student"], labels["baseline"], labels["ensemble"], test.labels))
+
+
+def gain_kept(student_N: Labels, baseline_N: Labels, ensemble_N: Labels, labels_N: Labels) -> Gain:
+    """The gain from predicted labels [N] on the same examples."""
+    ensemble = measures.accuracy_difference(ensemble_N, baseline_N, labels_N)
+    student = measures.accuracy_difference(student_N, baseline_N, labels_N)
+    known = ensemble.value != 0 and not ensemble.interval.low <= 0 <= ensemble.interval.high
+    return Gain(student.value / ensemble.value if known else None, ensemble, student)
+
+
+def _through_graph(graph: bytes, test: Part, batch_size: int = 1024) -> Floats:
+    session = open_session(graph, device="cpu", threads=0)  # 0: onnxruntime takes every core, nothing is timed here
+    starts = range(0, len(test.labels), batch_size)
+    batches = [test.inputs[start : start + batch_size].astype(np.float32) for start in starts]
+    return measures.log_softmax(np.concatenate([session.run(["logits"], {"input": batch})[0] for batch in batches]))
+
+
+def _row(contender: Contender, log_p_NK: Floats, test: Part, ensemble_N: Labels) -> Row:
+    predicted_N = log_p_NK.argmax(axis=1)
+    examples = len(test.labels)
+    low, high = measures.accuracy(predicted_N, test.labels).interval
+    is_ensemble = contender.role == "ensemble"
+    return Row(
+        role=contender.role,
+        examples=examples,
+        errors=measures.errors(predicted_N, test.labels),
+        errors_interval=Interval((1 - high) * examples, (1 - low) * examples),
+        nll=measures.nll(log_p_NK, test.labels),
+        ece=measures.ece(log_p_NK, test.labels),
+        agreement=None if is_ensemble else measures.agreement(predicted_N, ensemble_N),
+        spread=_spread([measures.errors(_labels(network, test), test.labels) for network in contender.alike]),
+        parameters=contender.exported.parameters,
+        bytes=len(contender.exported.graph),
+        cpu_ms=contender.exported.cpu_ms,
+    )
+
+
+def _member_row(members: Sequence[nn.Module], test: Part, ensemble_N: Labels) -> Row:
+    log_p = [measures.log_softmax(_logits(member, test)) for member in members]
+    predicted = [log_p_NK.argmax(axis=1) for log_p_NK in log_p]
+    errors = [measures.errors(predicted_N, test.labels) for predicted_N in predicted]
+    return Row(
+        role="member",
+        examples=len(test.labels),
+        errors=statistics.fmean(errors),
+        errors_interval=None,
+        nll=statistics.fmean(measures.nll(log_p_NK, test.labels) for log_p_NK in log_p),
+        ece=statistics.fmean(measures.ece(log_p_NK, test.labels) for log_p_NK in log_p),
+        agreement=statistics.fmean(measures.agreement(predicted_N, ensemble_N) for predicted_N in predicted),
+        spread=_spread(errors),
+        parameters=parameters(members[0]),
+        bytes=None,
+        cpu_ms=None,
+    )
+
+
+def _spread(errors: list[int]) -> Spread | None:
+    if len(errors) < 2:
+        return None
+    return Spread(statistics.fmean(errors), statistics.stdev(errors), len(errors))
+
+
+def _logits(network: nn.Module, test: Part) -> NDArray[np.float32]:
+    inputs = torch.from_numpy(test.inputs.astype(np.float32))
+    return predict(network.cpu(), inputs).numpy()
+
+
+def _labels(network: nn.Module, test: Part) -> Labels:
+    return _logits(network, test).argmax(axis=1)

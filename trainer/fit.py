@@ -1,0 +1,206 @@
+"""The training loop, the only one: members, students and baselines differ in their stack, their data and their loss.
+
+It knows steps, epochs, the choice of the best epoch on validation, and how to go on from a checkpoint. It does not know
+where examples come from or what the networks are for.
+
+Legend: M members, N examples, B batch, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainer.checkpoint import load_tensors, save_tensors
+from trainer.errors import TrainerError
+from trainer.losses import cross_entropy
+from trainer.networks import Stack
+from trainer.recipe import Training
+from trainer.views import jitter
+
+SAVE_EVERY_S = 2.0
+"""Checkpoints are at least this far apart: short epochs must not spend their time writing."""
+
+
+class Examples(NamedTuple):
+    """Inputs [N, ...] float32 in raw units, labels int64 [N], the teacher's log-probabilities [N, K] or None."""
+
+    inputs: Tensor
+    labels: Tensor
+    log_teacher: Tensor | None = None
+
+
+class Batch(NamedTuple):
+    """The same for M members: inputs [M, B, ...], labels [M, B], log-probabilities [M, B, K]."""
+
+    inputs: Tensor
+    labels: Tensor
+    log_teacher: Tensor | None
+
+
+Loss = Callable[[Tensor, Batch], Tensor]
+"""Logits [M, B, K] and the batch -> one loss per member, [M]."""
+
+
+class Progress(NamedTuple):
+    """Told after each epoch: how many are done, of how many, and the best validation errors so far, one per member."""
+
+    epoch: int
+    epochs: int
+    best_errors: list[int]
+
+
+class Choice(NamedTuple):
+    """What validation chose for each member: the epoch (from 1), its errors and its NLL."""
+
+    epochs: list[int]
+    errors: list[int]
+    nll: list[float]
+
+
+def fit(
+    stack: Stack,
+    train: Examples,
+    validation: Examples,
+    loss: Loss,
+    settings: Training,
+    seeds: Sequence[int],
+    checkpoint: Path,
+    report: Callable[[Progress], None],
+) -> Choice:
+    """Trains a stack in place; afterwards each member has the weights of its best epoch on validation.
+
+    Every member draws its shuffles, its dropout and its jitter from a generator seeded by `seeds`, so that the result
+    is the same whether members are trained together or apart. Where `checkpoint` exists, it goes on from there and
+    ends with the same weights. Raises TrainerError where the loss is no longer finite.
+    """
+    state = _State(stack, settings, seeds)
+    if checkpoint.exists():
+        state.load(checkpoint)
+    saved = time.monotonic()
+    for epoch in range(state.epoch, settings.epochs):
+        state.learn(train, loss)
+        state.validate(validation)
+        state.epoch = epoch + 1
+        if state.epoch == settings.epochs or time.monotonic() - saved > SAVE_EVERY_S:
+            state.save(checkpoint)
+            saved = time.monotonic()
+        report(Progress(state.epoch, settings.epochs, state.best_errors.tolist()))
+    return state.finish()
+
+
+class _State:
+    """Everything that changes while training, all of it in the checkpoint."""
+
+    def __init__(self, stack: Stack, settings: Training, seeds: Sequence[int]) -> None:
+        device = stack.weights[0].device
+        self.stack = stack
+        self.settings = settings
+        self.epoch = 0
+        self.optimiser = torch.optim.Adam(
+            stack.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        # The even numbers are the streams of the initial weights (networks.py), the odd ones those of training.
+        self.generators = [torch.Generator(device).manual_seed(2 * seed + 1) for seed in seeds]
+        self.best = [parameter.detach().clone() for parameter in stack.parameters()]
+        self.best_epoch = torch.zeros(stack.members, dtype=torch.int64)
+        self.best_errors = torch.full((stack.members,), 2**62, dtype=torch.int64)
+        self.best_nll = torch.full((stack.members,), math.inf, dtype=torch.float64)
+
+    def learn(self, train: Examples, loss: Loss) -> None:
+        """One epoch over the training examples."""
+        batches = list(_shuffled(train, self.generators, self.settings.batch_size))
+        for step, indices_MB in enumerate(batches):
+            done = (self.epoch + step / len(batches)) / self.settings.epochs
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+            batch = self._batch(train, indices_MB)
+            self.optimiser.zero_grad(set_to_none=True)
+            losses_M = loss(self.stack(batch.inputs, self.generators), batch)
+            losses_M.sum().backward()
+            self.optimiser.step()
+        if not losses_M.isfinite().all():
+            raise TrainerError(
+                f"training diverged in epoch {self.epoch + 1}: the loss is {losses_M.detach().cpu().tolist()}; "
+                f"try a learning_rate below {self.settings.learning_rate}"
+            )
+
+    def _batch(self, train: Examples, indices_MB: Tensor) -> Batch:
+        inputs = train.inputs[indices_MB]
+        if self.settings.jitter:
+            background = float(self.stack.normalise.mean)
+            inputs = jitter(inputs, self.settings.jitter, self.generators, background)
+        log_teacher = None if train.log_teacher is None else train.log_teacher[indices_MB]
+        return Batch(inputs, train.labels[indices_MB], log_teacher)
+
+    def validate(self, validation: Examples) -> None:
+        """Keeps each member's weights where this epoch has fewer validation errors, or as many at a lower NLL."""
+        errors_M, nll_M = score(self.stack, validation)
+        better_M = (errors_M < self.best_errors) | ((errors_M == self.best_errors) & (nll_M < self.best_nll))
+        self.best_errors = torch.where(better_M, errors_M, self.best_errors)
+        self.best_nll = torch.where(better_M, nll_M, self.best_nll)
+        self.best_epoch = torch.where(better_M, self.epoch + 1, self.best_epoch)
+        chosen = better_M.to(self.best[0].device).view(-1, 1, 1)
+        for kept, parameter in zip(self.best, self.stack.parameters(), strict=True):
+            kept.copy_(torch.where(chosen, parameter.detach(), kept))
+
+    def finish(self) -> Choice:
+        """Puts the best weights into the stack."""
+        with torch.no_grad():
+            for parameter, kept in zip(self.stack.parameters(), self.best, strict=True):
+                parameter.copy_(kept)
+        return Choice(self.best_epoch.tolist(), self.best_errors.tolist(), self.best_nll.tolist())
+
+    def save(self, path: Path) -> None:
+        """Writes the checkpoint of a finished epoch."""
+        tensors: dict[str, Tensor] = {f"parameter.{i}": tensor for i, tensor in enumerate(self.stack.parameters())}
+        tensors |= {f"best.{index}": tensor for index, tensor in enumerate(self.best)}
+        tensors |= {f"generator.{index}": g.get_state() for index, g in enumerate(self.generators)}
+        tensors |= {"best_epoch": self.best_epoch, "best_errors": self.best_errors, "best_nll": self.best_nll}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{key}": value for key, value in moments.items()}
+        save_tensors(path, tensors, {"epoch": self.epoch})
+
+    def load(self, path: Path) -> None:
+        """Goes on from a checkpoint of the same stack and settings."""
+        tensors, facts = load_tensors(path)
+        self.epoch = facts["epoch"]
+        with torch.no_grad():
+            for index, (parameter, kept) in enumerate(zip(self.stack.parameters(), self.best, strict=True)):
+                parameter.copy_(tensors[f"parameter.{index}"])
+                kept.copy_(tensors[f"best.{index}"])
+        for index, generator in enumerate(self.generators):
+            generator.set_state(tensors[f"generator.{index}"])
+        self.best_epoch, self.best_errors = tensors["best_epoch"], tensors["best_errors"]
+        self.best_nll = tensors["best_nll"]
+        moments = {
+            index: {key: tensors[f"optimiser.{index}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            for index in range(len(self.best))
+        }
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+
+
+def _shuffled(train: Examples, generators: Sequence[torch.Generator], batch_size: int) -> Iterator[Tensor]:
+    """Indices [M, B] of one epoch, each member in an order of its own; the last batch may be smaller."""
+    device, total = train.labels.device, len(train.labels)
+    orders_MN = torch.stack([torch.randperm(total, generator=g, device=device) for g in generators])
+    yield from orders_MN.split(batch_size, dim=1)
+
+
+@torch.no_grad()
+def score(stack: Stack, examples: Examples, batch_size: int = 2048) -> tuple[Tensor, Tensor]:
+    """Errors, int64 [M], and NLL in nats, float64 [M], of each member on the same examples, on the CPU."""
+    errors_M = torch.zeros(stack.members, dtype=torch.int64)
+    nll_M = torch.zeros(stack.members, dtype=torch.float64)
+    for inputs, labels in zip(examples.inputs.split(batch_size), examples.labels.split(batch_size), strict=True):
+        logits_MBK = stack(inputs.expand(stack.members, *inputs.shape))
+        labels_MB = labels.expand(stack.members, -1)
+        errors_M += (logits_MBK.argmax(dim=-1) != labels_MB).sum(dim=-1).cpu()
+        nll_M += cross_entropy(logits_MBK, labels_MB).double().cpu() * len(labels)
+    return errors_M, nll_M / len(examples.labels)

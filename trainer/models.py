@@ -1,0 +1,152 @@
+"""From trained networks to published models: graphs, names, roles and manifests. It does not know training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service import measures
+from service.errors import ModelError
+from service.manifest import (
+    GRAPH,
+    DataReference,
+    FileRecord,
+    InputSpec,
+    Manifest,
+    Metrics,
+    Reference,
+    Role,
+    Weights,
+    read_manifest,
+)
+from trainer.checkpoint import write_bytes
+from trainer.data.split import Split
+from trainer.ensemble import Ensemble, Single
+from trainer.evaluate import Contender, Results, Row
+from trainer.export import export
+from trainer.publish import Artefact, publish
+from trainer.recipe import Recipe
+from trainer.stages import Trained, Workshop
+
+LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
+PROOF_EXAMPLES = 1000
+
+
+def contenders_of(
+    workshop: Workshop, teacher: Ensemble, members: Trained, students: Trained, baselines: Trained
+) -> list[Contender]:
+    """Exports ensemble, baseline and student; of several seeds the one that validation chose."""
+    proof = workshop.split.validation.inputs[:PROOF_EXAMPLES].astype(np.float32)
+    contenders: list[Contender] = []
+    with workshop.display.stage("export", 3) as advance:
+        made = export(teacher, proof)
+        contenders.append(Contender("ensemble", teacher, made, members.seeds, []))
+        advance(1, "ensemble")
+        roles: tuple[tuple[Role, Trained], ...] = (("baseline", baselines), ("student", students))
+        for role, trained in roles:
+            module = Single(trained.networks[trained.best])
+            made = export(module, proof)
+            contenders.append(Contender(role, module, made, [trained.seeds[trained.best]], trained.networks))
+            advance(len(contenders), role)
+    return contenders
+
+
+def publish_all(
+    models_dir: Path, recipe: Recipe, workshop: Workshop, contenders: Sequence[Contender], results: Results
+) -> list[Manifest]:
+    """Publishes each contender, the teacher first, so that the student can name it. What a resumed run has already
+    published is left as it is."""
+    rows = {row.role: row for row in results.rows}
+    path = workshop.folder / "published.json"
+    record: dict[str, list[Any]] = json.loads(path.read_bytes()) if path.exists() else {}
+    manifests: list[Manifest] = []
+    teacher: Reference | None = None
+    with workshop.display.stage("publish", len(contenders)) as advance:
+        for contender in contenders:
+            made = artefact(recipe, workshop.split, contender, rows[contender.role], teacher)
+            manifest = _published_before(models_dir, record.get(contender.role), contender) or publish(models_dir, made)
+            manifests.append(manifest)
+            record[contender.role] = [manifest.name, manifest.version]
+            write_bytes(path, json.dumps(record).encode())
+            if contender.role == "ensemble":
+                teacher = Reference(name=manifest.name, version=manifest.version, sha256=contender.exported.sha256)
+            advance(len(manifests), f"{manifest.name}/{manifest.version}")
+    return manifests
+
+
+def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teacher: Reference | None) -> Artefact:
+    """What `publish` needs to publish a contender as `<recipe>-<role>`."""
+    name = f"{recipe.name}-{contender.role}"
+    distilled = contender.role == "student"
+    hard = recipe.student.hard_weight
+
+    def manifest(version: int, files: dict[str, FileRecord]) -> Manifest:
+        return Manifest(
+            name=name,
+            version=version,
+            role=contender.role,
+            classes=split.classes,
+            input=InputSpec(shape=split.shape, image=split.image),
+            teacher=teacher if distilled else None,
+            recipe=recipe.model_dump(mode="json"),
+            temperature=recipe.student.temperature if distilled else None,
+            weights=Weights(soft=1.0 - hard, hard=hard) if distilled else None,
+            data=DataReference(name=split.name, sha256=split.sha256()),
+            seeds=tuple(contender.seeds),
+            metrics=_metrics(row),
+            largest_difference=contender.exported.largest_difference,
+            parameters=contender.exported.parameters,
+            multiply_accumulates=contender.exported.multiply_accumulates,
+            bytes=len(contender.exported.graph),
+            files=files,
+            libraries=library_versions(),
+            created=datetime.now(UTC),
+        )
+
+    return Artefact(
+        name, split.classes, split.shape, contender.exported.graph, split.test, split.train.inputs, manifest
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of what trains and exports; onnxruntime comes as one of two packages."""
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = installed_version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _metrics(row: Row) -> Metrics:
+    right = row.examples - int(row.errors)
+    return Metrics(
+        examples=row.examples,
+        errors=int(row.errors),
+        accuracy=right / row.examples,
+        accuracy_interval=measures.wilson(right, row.examples),
+        nll=row.nll,
+        ece=row.ece,
+        agreement=row.agreement,
+        cpu_ms_per_image=row.cpu_ms,
+    )
+
+
+def _published_before(models_dir: Path, record: list[Any] | None, contender: Contender) -> Manifest | None:
+    """The manifest of what this run published earlier, where it still stands and has the same graph."""
+    if record is None:
+        return None
+    name, version = record
+    try:
+        manifest = read_manifest(models_dir / name / str(version))
+    except ModelError:
+        return None
+    return manifest if manifest.files[GRAPH].sha256 == contender.exported.sha256 else None

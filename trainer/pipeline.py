@@ -1,0 +1,96 @@
+"""The story on one screen: members, their mean, soft targets, student and baseline, the table, the repository.
+
+It knows the order of things. How each is done is in the files that it imports.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from service.manifest import Manifest
+from trainer import losses
+from trainer.data import load_data
+from trainer.display import Display
+from trainer.ensemble import Ensemble
+from trainer.errors import TrainerError
+from trainer.evaluate import evaluate
+from trainer.fit import Batch
+from trainer.models import contenders_of, publish_all
+from trainer.plots import draw_plots
+from trainer.recipe import Recipe
+from trainer.report import show_results, write_results
+from trainer.runs import open_run, run_name
+from trainer.stages import Workshop, examples, soft_targets, train_networks
+
+SEEDS_PER_RUN, STUDENT_SEEDS = 10_000, 5_000
+"""Seed S gives its networks the seeds from 10,000 S on: members from 0, students and baselines from 5,000."""
+
+
+class Options(NamedTuple):
+    """What the command line says beside the recipe."""
+
+    data_dir: Path | None
+    models_dir: Path
+    runs_dir: Path
+    device: str
+    seed: int
+    resume: bool
+
+
+def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) -> list[Manifest]:
+    """Runs a recipe from its data to published models and gives their manifests."""
+    device = pick_device(options.device)
+    with display.stage("data", 1):
+        split = load_data(recipe, recipe_dir, options.data_dir)
+    name = run_name(recipe, data_sha256=split.sha256(), seed=options.seed, device=device.type)
+    with open_run(options.runs_dir, name, resume=options.resume) as folder:
+        train, validation = examples(split.train, device), examples(split.validation, device)
+        workshop = Workshop(folder, split, train, validation, device, display)
+        first = options.seed * SEEDS_PER_RUN
+        member_seeds = range(first, first + recipe.ensemble.members)
+        student_seeds = range(first + STUDENT_SEEDS, first + STUDENT_SEEDS + recipe.student.seeds)
+
+        members = train_networks(workshop, "members", recipe.ensemble, member_seeds, hard, train)
+        teacher = Ensemble(members.networks, recipe.ensemble.mean)
+        taught = train._replace(log_teacher=soft_targets(workshop, teacher))
+        distil = partial(soft, temperature=recipe.student.temperature, hard_weight=recipe.student.hard_weight)
+        students = train_networks(workshop, "student", recipe.student, student_seeds, distil, taught)
+        baselines = train_networks(workshop, "baseline", recipe.student, student_seeds, hard, train)
+
+        contenders = contenders_of(workshop, teacher, members, students, baselines)
+        with display.stage("test", 1):
+            results = evaluate(contenders, members.networks, split.test)
+        manifests = publish_all(options.models_dir, recipe, workshop, contenders, results)
+        with display.stage("plots", 1):
+            draw_plots(folder, workshop, contenders, results, recipe.student.temperature)
+        write_results(folder, recipe, results, manifests, device)
+        show_results(display.console, results)
+        display.say(f"results and plots: {folder}")
+        return manifests
+
+
+def pick_device(asked: str) -> torch.device:
+    """The device to train on. Raises TrainerError where CUDA is asked for and PyTorch has none."""
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise TrainerError("asked for cuda, but PyTorch finds no CUDA device; use --device cpu or auto")
+    return torch.device("cuda" if available and asked != "cpu" else "cpu")
+
+
+def hard(logits_MBK: Tensor, batch: Batch) -> Tensor:
+    """The loss of members and baselines, [M]."""
+    return losses.cross_entropy(logits_MBK, batch.labels)
+
+
+def soft(logits_MBK: Tensor, batch: Batch, *, temperature: float, hard_weight: float) -> Tensor:
+    """The loss of students, [M]."""
+    if batch.log_teacher is None:
+        raise TypeError("a student learns from soft targets; these examples have none")
+    return losses.distillation(
+        logits_MBK, batch.labels, batch.log_teacher, temperature=temperature, hard_weight=hard_weight
+    )

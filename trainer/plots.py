@@ -1,0 +1,115 @@
+"""Plots of a run, as PNG: accuracy against size, reliability diagrams, the soft targets of telling images.
+
+It knows results and predictions, not how they came about. It draws without a display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from service import measures
+from service.manifest import Role
+from trainer.data.split import Part, Split
+from trainer.ensemble import predict
+from trainer.evaluate import Contender, Results, Row
+from trainer.stages import Workshop
+
+COLOURS = {"ensemble": "#3b5b92", "member": "#8aa1c9", "baseline": "#9a9a9a", "student": "#c8553d"}
+TELLING = 4
+
+
+def draw_plots(
+    folder: Path, workshop: Workshop, contenders: Sequence[Contender], results: Results, temperature: float
+) -> None:
+    """Writes `accuracy-size.png`, `reliability.png` and `soft-targets.png`."""
+    split = workshop.split
+    logits = {contender.role: _logits(contender, split.validation) for contender in contenders}
+    _save(_accuracy_against_size(results.rows), folder / "accuracy-size.png")
+    _save(_reliability(logits, split.validation), folder / "reliability.png")
+    _save(_soft_targets(logits["ensemble"], split, temperature), folder / "soft-targets.png")
+
+
+def _logits(contender: Contender, part: Part) -> NDArray[np.floating]:
+    return predict(contender.module, torch.from_numpy(part.inputs.astype(np.float32))).numpy()
+
+
+def _accuracy_against_size(rows: Sequence[Row]) -> Figure:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        share = 100 * (1 - row.errors / row.examples)
+        if row.errors_interval is not None:
+            low, high = (100 * (1 - bound / row.examples) for bound in reversed(row.errors_interval))
+        else:
+            deviation = 100 * row.spread.deviation / row.examples if row.spread else 0.0
+            low, high = share - deviation, share + deviation
+        axes.errorbar(
+            row.parameters, share, [[share - low], [high - share]], fmt="o", capsize=4, color=COLOURS[row.role]
+        )
+        axes.annotate(row.role, (row.parameters, share), xytext=(8, 4), textcoords="offset points")
+    axes.set(xscale="log", xlabel="parameters", ylabel="test accuracy, %", title="Accuracy against size")
+    axes.margins(x=0.2)
+    return figure
+
+
+def _reliability(logits: Mapping[Role, NDArray[np.floating]], part: Part) -> Figure:
+    figure = Figure(figsize=(4 * len(logits), 4), layout="constrained")
+    panels: NDArray = figure.subplots(1, len(logits), sharey=True)
+    for axes, (role, logits_NK) in zip(panels, logits.items(), strict=True):
+        log_p_NK = measures.log_softmax(logits_NK)
+        bins = measures.reliability(log_p_NK, part.labels)
+        axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+        axes.scatter(
+            [b.confidence for b in bins],
+            [b.accuracy for b in bins],
+            s=[12 + 200 * b.examples / len(part.labels) for b in bins],
+            color=COLOURS[role],
+        )
+        axes.set(xlabel="confidence", title=f"{role}: ECE {measures.ece(log_p_NK, part.labels):.3f}")
+        axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03))
+    panels[0].set_ylabel("accuracy")
+    figure.suptitle(f"Reliability on the {len(part.labels):,} validation examples; area: share of the examples")
+    return figure
+
+
+def _soft_targets(log_p_NK: NDArray[np.floating], split: Split, temperature: float) -> Figure:
+    """The images whose softened targets say most: of those classified rightly, the ones with the largest entropy."""
+    part = split.validation
+    log_p_NK = measures.log_softmax(log_p_NK)
+    entropy_N = -(np.exp(log_p_NK) * log_p_NK).sum(axis=1)
+    right_N = log_p_NK.argmax(axis=1) == part.labels
+    telling = np.argsort(np.where(right_N, -entropy_N, np.inf))[:TELLING]
+    temperatures = sorted({1.0, 2.0, temperature, 4 * temperature})
+    figure = Figure(figsize=(2.4 * (len(temperatures) + 1), 1.9 * len(telling)), layout="constrained")
+    panels: NDArray = figure.subplots(len(telling), len(temperatures) + 1, squeeze=False)
+    for line, index in zip(panels, telling, strict=True):
+        _picture(line[0], part.inputs[index], split, int(part.labels[index]))
+        for axes, at in zip(line[1:], temperatures, strict=True):
+            probabilities_K = np.exp(measures.log_softmax(log_p_NK[index], at))
+            axes.bar(range(len(split.classes)), probabilities_K, color=COLOURS["ensemble"])
+            axes.set(ylim=(0, 1), yticks=(0, 1))
+            if len(split.classes) <= 12:
+                axes.set_xticks(range(len(split.classes)), split.classes)
+    for axes, at in zip(panels[0, 1:], temperatures, strict=True):
+        axes.set_title(f"T = {at:g}")
+    figure.suptitle("Soft targets of the ensemble")
+    return figure
+
+
+def _picture(axes: Axes, example: NDArray, split: Split, label: int) -> None:
+    if split.image is not None:
+        low, high = split.image.range
+        axes.imshow(example, cmap="gray", vmin=low, vmax=high)
+    axes.set_axis_off()
+    axes.set_title(split.classes[label])
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,164 @@
+"""Puts a model into the model repository, whole or not at all. models/README.md specifies what it writes.
+
+It knows files and renames, not networks. A version is staged on the same file system, beside the repository; its
+manifest comes last; the loader that will serve it loads it from there; then one rename makes it visible.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ModelError
+from service.manifest import GRAPH, HELD_OUT, MANIFEST, TRAIN_HASHES, FileRecord, Manifest, write_manifest
+from service.model import load_model
+from trainer.data.split import Part
+from trainer.errors import ExportError
+
+MAX_BATCH = 1024
+"""Rows that Triton may put into one batch."""
+
+
+class Artefact(NamedTuple):
+    """A model ready to be published: its graph, its test part, its training inputs [N, ...], and its manifest's maker.
+
+    `manifest` makes the manifest from the version's number and its files.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    graph: bytes
+    held_out: Part
+    train_inputs: NDArray
+    manifest: Callable[[int, dict[str, FileRecord]], Manifest]
+
+
+def publish(models_dir: Path, artefact: Artefact) -> Manifest:
+    """Publishes the next version of a model and gives its manifest; what stood before stays as it was.
+
+    Raises ExportError: the interface differs from the version that stands, the model does not load, the disk is full.
+    """
+    try:
+        with _staging(models_dir) as staging:
+            return _publish(models_dir, staging, artefact)
+    except OSError as error:
+        raise ExportError(
+            f"cannot publish {artefact.name} in {models_dir}: {error.strerror or error}; what stood there is untouched"
+        ) from error
+
+
+def _publish(models_dir: Path, staging: Path, artefact: Artefact) -> Manifest:
+    interface = {
+        "config.pbtxt": triton_config(artefact.name, artefact.shape, len(artefact.classes)),
+        "labels.txt": "".join(f"{name}\n" for name in artefact.classes),
+    }
+    standing = models_dir / artefact.name
+    _refuse_other_interface(standing, interface)
+    folder = staging / artefact.name
+    version = _next_version(standing)
+    manifest = _write_version(folder / str(version), version, artefact)
+    try:
+        load_model(folder / str(version), device="cpu")
+    except ModelError as error:
+        raise ExportError(f"the exported model does not load: {error}") from error
+    if standing.exists():
+        (folder / str(version)).rename(standing / str(version))
+        _sync(standing)
+    else:
+        for name, text in interface.items():
+            _write(folder / name, text.encode())
+        folder.rename(standing)
+    _sync(models_dir)
+    return manifest
+
+
+def _write_version(folder: Path, version: int, artefact: Artefact) -> Manifest:
+    folder.mkdir(parents=True)
+    held_out, hashes = io.BytesIO(), io.BytesIO()
+    np.savez_compressed(held_out, inputs=artefact.held_out.inputs, labels=artefact.held_out.labels)
+    np.save(hashes, input_hashes(artefact.train_inputs), allow_pickle=False)
+    files = {GRAPH: artefact.graph, HELD_OUT: held_out.getvalue(), TRAIN_HASHES: hashes.getvalue()}
+    for name, raw in files.items():
+        _write(folder / name, raw)
+    records = {name: FileRecord(bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in files.items()}
+    manifest = artefact.manifest(version, records)
+    write_manifest(folder, manifest)
+    _sync(folder / MANIFEST)
+    _sync(folder)
+    return manifest
+
+
+def input_hashes(inputs: NDArray) -> NDArray[np.uint64]:
+    """uint64 [N]: the first 8 bytes, little-endian, of the SHA-256 of each example as float32 in C order."""
+    rows = np.ascontiguousarray(inputs, dtype="<f4").reshape(len(inputs), -1)
+    return np.array([int.from_bytes(hashlib.sha256(row.data).digest()[:8], "little") for row in rows], dtype=np.uint64)
+
+
+def triton_config(name: str, shape: tuple[int, ...], classes: int) -> str:
+    """`config.pbtxt`: what Triton and KServe need to serve the graph."""
+    dims = ", ".join(map(str, shape))
+    output = """  {{ name: "{}" data_type: TYPE_FP32 dims: [ {} ] label_filename: "labels.txt" }}"""
+    return (
+        f'name: "{name}"\n'
+        'backend: "onnxruntime"\n'
+        f"max_batch_size: {MAX_BATCH}\n"
+        f'input [\n  {{ name: "input" data_type: TYPE_FP32 dims: [ {dims} ] }}\n]\n'
+        f"output [\n{output.format('probabilities', classes)},\n{output.format('logits', classes)}\n]\n"
+        "version_policy { all {} }\n"
+        "dynamic_batching {}\n"
+    )
+
+
+def _refuse_other_interface(standing: Path, interface: dict[str, str]) -> None:
+    for name, text in interface.items():
+        if standing.exists() and (standing / name).read_text() != text:
+            raise ExportError(
+                f"{standing.name}: the interface changed: its {name} is not the one that stands; choose another name"
+            )
+
+
+def _next_version(standing: Path) -> int:
+    versions = [int(entry.name) for entry in standing.glob("*") if entry.name.isdigit()]
+    return max(versions, default=0) + 1
+
+
+@contextmanager
+def _staging(models_dir: Path) -> Iterator[Path]:
+    """A folder on the repository's file system but outside of it; one publisher at a time."""
+    models_dir.mkdir(parents=True, exist_ok=True)
+    root = models_dir.resolve().parent / f".{models_dir.resolve().name}.staging"
+    root.mkdir(exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = root / str(os.getpid())
+        shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, raw: bytes) -> None:
+    path.write_bytes(raw)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Makes a file or a folder's entries durable: a rename must not become visible before what it names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

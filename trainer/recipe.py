@@ -1,0 +1,125 @@
+"""What a run is: a recipe, read from TOML and validated. It knows keys and values, not data, networks or devices."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.manifest import NAME_PATTERN
+from trainer.errors import RecipeError
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Table(BaseModel):
+    """A table of a recipe: immutable, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Training(Table):
+    """A network and how it is trained: Adam with a learning rate that falls to 0 along half a cosine.
+
+    `hidden` are the widths of the hidden layers; `dropout` is the share of hidden units dropped; `jitter` moves images
+    by up to that many pixels; validation chooses among the `epochs`.
+    """
+
+    hidden: tuple[Positive, ...] = (128, 128)
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    jitter: Annotated[int, Field(ge=0)] = 0
+    epochs: Positive = 60
+    batch_size: Positive = 64
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class EnsembleTable(Training):
+    """The members, alike but for their seeds, and the mean of their predictive distributions (section 2)."""
+
+    members: Annotated[int, Field(ge=2)] = 10
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
+
+
+class StudentTable(Training):
+    """The student; the baseline is the same network on the same budget with hard labels only.
+
+    The loss is (1 - `hard_weight`) T^2 CE(teacher at T, student at T) + `hard_weight` CE(labels, student at 1), with
+    T = `temperature`. It is trained from `seeds` seeds, of which validation chooses the one that is published.
+    """
+
+    hidden: tuple[Positive, ...] = (32,)
+    epochs: Positive = 120
+    temperature: Annotated[float, Field(gt=0.0)] = 4.0
+    hard_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    seeds: Positive = 1
+
+
+class Recipe(Table):
+    """A whole run.
+
+    `data` names a data set that ships (`digits`, `mnist`), an `.npz` file, or a folder with one folder of images per
+    class, the last two relative to the recipe's own folder. `validation` and `test` are shares of the examples, used
+    where the data bring no split of their own; `split_seed` makes that split, whatever the seed of the run.
+    `image_size` is [height, width], for a folder of images.
+    """
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    data: Annotated[str, Field(min_length=1)]
+    validation: Share = 0.2
+    test: Share = 0.2
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    image_size: tuple[Positive, Positive] = (28, 28)
+    ensemble: EnsembleTable = EnsembleTable()
+    student: StudentTable = StudentTable()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.validation + self.test >= 1.0:
+            raise ValueError(f"validation {self.validation} + test {self.test} leave nothing to train on")
+        return self
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that ship."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def read_recipe(given: str) -> tuple[Recipe, Path]:
+    """The recipe of that name, or in that file, and the folder that its paths are relative to.
+
+    Raises RecipeError: no such recipe, not TOML, an unknown key, a wrong value.
+    """
+    path = SHIPPED / f"{given}.toml" if given in shipped() else Path(given)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RecipeError(
+            f"no recipe {given!r}: expected one that ships ({', '.join(shipped())}) or the path of a .toml file"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read recipe {given}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {given} is not TOML: {error}") from error
+    try:
+        return Recipe.model_validate({"name": path.stem, **values}), path.parent
+    except ValidationError as error:
+        raise RecipeError(f"recipe {given}: {_describe(error)}") from error
+
+
+def _describe(error: ValidationError) -> str:
+    return "; ".join(_sentence(problem["loc"], problem["type"], problem["msg"]) for problem in error.errors())
+
+
+def _sentence(place: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = ".".join(map(str, place))
+    if kind != "extra_forbidden":
+        return f"{key}: {message}" if key else message
+    tables: dict[str, type[Table]] = {"ensemble": EnsembleTable, "student": StudentTable}
+    table = tables[str(place[0])] if len(place) > 1 else Recipe
+    return f"unknown key {key!r}; known there: {', '.join(table.model_fields)}"

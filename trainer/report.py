@@ -1,0 +1,109 @@
+"""The results as a table on the terminal, as Markdown and as JSON. It knows rows, not how they were measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from service.manifest import Manifest
+from trainer.checkpoint import write_bytes
+from trainer.evaluate import Results, Row
+from trainer.recipe import Recipe
+from trainer.runs import RESULTS
+
+COLUMNS = ("model", "test errors", "over seeds", "NLL", "ECE", "agree", "parameters", "bytes", "ms")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One line of the table as text, in the order of COLUMNS."""
+    if row.errors_interval is None:
+        errors = f"{row.errors:.1f}"
+    else:
+        errors = f"{row.errors:.0f} [{row.errors_interval.low:.0f}, {row.errors_interval.high:.0f}]"
+    return (
+        "one member" if row.role == "member" else row.role,
+        errors,
+        f"{row.spread.mean:.1f} ± {row.spread.deviation:.1f} ({row.spread.seeds})" if row.spread else "",
+        f"{row.nll:.3f}",
+        f"{row.ece:.3f}",
+        "" if row.agreement is None else f"{row.agreement:.1%}",
+        f"{row.parameters:,}",
+        "" if row.bytes is None else f"{row.bytes:,}",
+        "" if row.cpu_ms is None else f"{row.cpu_ms:.3f}",
+    )
+
+
+def notes(results: Results) -> list[str]:
+    """What the table's figures mean, and the share of the ensemble's gain that the student keeps, in sentences."""
+    gain = results.gain
+    ensemble, student = (
+        f"{100 * estimate.value:+.2f} points [{100 * estimate.interval.low:+.2f}, {100 * estimate.interval.high:+.2f}]"
+        for estimate in (gain.ensemble, gain.student)
+    )
+    if gain.kept is None:
+        kept = "The share of the gain that the student keeps is not given: the ensemble's interval holds 0."
+    else:
+        kept = f"The student keeps {gain.kept:.0%} of the ensemble's gain."
+    return [
+        f"Accuracy above the baseline (paired, 95 %): ensemble {ensemble}, student {student}. {kept}",
+        f"Errors are of {results.rows[0].examples} test examples, in brackets their 95 % Wilson interval; one member: the "
+        "mean over all. Over seeds: mean ± standard deviation (networks). NLL in nats; ECE over 15 bins; agree: share "
+        "of labels that are the ensemble's; ms: one image on one CPU thread, median.",
+    ]
+
+
+def show_results(console: Console, results: Results) -> None:
+    """Prints the table."""
+    table = Table(*COLUMNS, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.justify = "left" if column.header == COLUMNS[0] else "right"
+        column.no_wrap = True
+    for row in results.rows:
+        table.add_row(*cells(row), style="bold" if row.role == "student" else None)
+    # A narrow terminal wraps the table's lines, which beats cutting its figures off.
+    wide = Console(file=console.file, width=max(console.width, 96), force_terminal=console.is_terminal)
+    wide.print(table)
+    for note in notes(results):
+        console.print(note, highlight=False)
+
+
+def markdown(results: Results) -> str:
+    """The same table in Markdown."""
+    lines = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *(cells(row) for row in results.rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([table, *notes(results)]) + "\n"
+
+
+def write_results(
+    folder: Path, recipe: Recipe, results: Results, manifests: Sequence[Manifest], device: torch.device
+) -> None:
+    """Writes `results.md`, then `results.json`, which says that the run is finished."""
+    facts: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json"),
+        "published": [f"{manifest.name}/{manifest.version}" for manifest in manifests],
+        "hardware": hardware(device),
+        "rows": [row._asdict() for row in results.rows],
+        "gain": results.gain._asdict(),
+    }
+    write_bytes(folder / "results.md", markdown(results).encode())
+    write_bytes(folder / RESULTS, json.dumps(facts, indent=2).encode())
+
+
+def hardware(device: torch.device) -> str:
+    """The processor, its cores, and the GPU where one was used."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    text = f"{cpu}, {len(os.sched_getaffinity(0))} cores"
+    return f"{text}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else text

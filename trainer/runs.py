@@ -1,0 +1,62 @@
+"""A run's folder: checkpoints, soft targets, tables and plots of one recipe, seed, data set and device.
+
+It knows folders, not what is in them. The same command finds the same folder again, and nothing is thrown away unasked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from trainer.errors import RunError
+from trainer.recipe import Recipe
+
+RESULTS = "results.json"
+"""Written when everything else is: a run with results is finished."""
+
+
+def run_name(recipe: Recipe, *, data_sha256: str, seed: int, device: str) -> str:
+    """`<recipe>-seed<S>-<hash>`: whatever the weights depend on is in the hash."""
+    facts = [recipe.model_dump(mode="json"), data_sha256, seed, device, torch.__version__]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return f"{recipe.name}-seed{seed}-{digest[:10]}"
+
+
+@contextmanager
+def open_run(runs_dir: Path, name: str, *, resume: bool) -> Iterator[Path]:
+    """The folder of a run, locked against a second trainer; empty unless `resume`.
+
+    An unfinished run that is not resumed is kept as `<name>.previous`. Raises RunError where another trainer has it
+    or it cannot be made.
+    """
+    folder = runs_dir / name
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        lock = (runs_dir / f".{name}.lock").open("w")
+    except OSError as error:
+        raise RunError(f"cannot use the runs folder {runs_dir}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"another trainer is at work on the run {folder}") from error
+        if not resume and folder.exists():
+            _set_aside(folder)
+        folder.mkdir(exist_ok=True)
+        yield folder
+
+
+def _set_aside(folder: Path) -> None:
+    if not (folder / RESULTS).exists():
+        previous = folder.with_name(f"{folder.name}.previous")
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
+    else:
+        shutil.rmtree(folder)  # a finished run comes out the same again

@@ -1,0 +1,123 @@
+"""The stages of a run that cost time: each leaves its result in the run's folder and is not done twice.
+
+It knows stacks, teachers and files, not the order of the story (pipeline.py).
+Legend: M members, N examples, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.checkpoint import load_tensors, save_tensors
+from trainer.data.split import Part, Split
+from trainer.display import Display
+from trainer.ensemble import Ensemble, predict
+from trainer.fit import Choice, Examples, Loss, Progress, fit
+from trainer.networks import Stack, normalise_for
+from trainer.recipe import Training
+from trainer.targets import read_targets, write_targets
+
+TOGETHER_BELOW = 300_000
+"""Weights per member up to which a CPU trains all members at once; larger matrix products fill it by themselves."""
+
+
+class Workshop(NamedTuple):
+    """Where the stages work: the run's folder, the data, the same on the device, and the display."""
+
+    folder: Path
+    split: Split
+    train: Examples
+    validation: Examples
+    device: torch.device
+    display: Display
+
+
+class Trained(NamedTuple):
+    """Ordinary networks [M], raw inputs -> logits, their seeds, and their errors and NLL on validation [M]."""
+
+    networks: list[nn.Module]
+    seeds: Sequence[int]
+    errors: list[int]
+    nll: list[float]
+
+    @property
+    def best(self) -> int:
+        """The index of the network with the fewest validation errors; of equals, the one with the lowest NLL."""
+        return min(range(len(self.networks)), key=lambda index: (self.errors[index], self.nll[index]))
+
+
+def _weights_sha256(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def examples(part: Part, device: torch.device) -> Examples:
+    """A part as tensors on a device, inputs as float32 in raw units."""
+    inputs = torch.from_numpy(np.ascontiguousarray(part.inputs, dtype=np.float32))
+    return Examples(inputs.to(device), torch.from_numpy(part.labels).to(device))
+
+
+def train_networks(
+    workshop: Workshop, title: str, settings: Training, seeds: Sequence[int], loss: Loss, train: Examples
+) -> Trained:
+    """Trains one network per seed, together where that pays; each ends with its best epoch on validation."""
+    sizes = [int(np.prod(workshop.split.shape)), *settings.hidden, len(workshop.split.classes)]
+    weights = sum(wide * high for wide, high in itertools.pairwise(sizes))
+    together = len(seeds) if workshop.device.type == "cuda" or weights <= TOGETHER_BELOW else 1
+    groups = [seeds[start : start + together] for start in range(0, len(seeds), together)]
+    normalise = normalise_for(workshop.split.train.inputs, workshop.split.image)
+    trained = Trained([], seeds, [], [])
+    with workshop.display.stage(title, len(groups) * settings.epochs) as advance:
+        for index, group in enumerate(groups):
+
+            def report(progress: Progress, before: int = index * settings.epochs) -> None:
+                advance(before + progress.epoch, _remark(trained.errors + progress.best_errors))
+
+            stack = Stack(sizes, group, normalise, settings.dropout).to(workshop.device)
+            training = partial(fit, stack, train, workshop.validation, loss, settings, group, report=report)
+            choice = _once(workshop.folder, f"{title}-{index}", stack, training)
+            trained.networks.extend(stack.member(member) for member in range(stack.members))
+            trained.errors.extend(choice.errors)
+            trained.nll.extend(choice.nll)
+            advance((index + 1) * settings.epochs, _remark(trained.errors))
+    return trained
+
+
+def _remark(errors: list[int]) -> str:
+    return f"validation errors {', '.join(map(str, errors))}"
+
+
+def _once(folder: Path, label: str, stack: Stack, train_it: Callable[[Path], Choice]) -> Choice:
+    """Trains a stack with a checkpoint, or takes the weights that an earlier try finished with."""
+    done = folder / f"{label}.safetensors"
+    checkpoint = folder / f"{label}.checkpoint.safetensors"
+    if done.exists():
+        tensors, facts = load_tensors(done)
+        stack.load_state_dict(tensors)
+        return Choice(**facts)
+    choice = train_it(checkpoint)
+    save_tensors(done, stack.state_dict(), choice._asdict())
+    checkpoint.unlink(missing_ok=True)
+    return choice
+
+
+def soft_targets(workshop: Workshop, teacher: Ensemble) -> Tensor:
+    """The teacher's log-probabilities [N, K] over the training examples, computed once and kept in the run's folder."""
+    path = workshop.folder / "soft-targets.safetensors"
+    data_sha256, teacher_sha256 = workshop.split.sha256(), _weights_sha256(teacher)
+    if not path.exists():
+        with workshop.display.stage("soft targets", 1):
+            log_p_NK = predict(teacher.to(workshop.device), workshop.train.inputs)
+            write_targets(path, log_p_NK, teacher_sha256=teacher_sha256, data_sha256=data_sha256)
+    return read_targets(path, teacher_sha256=teacher_sha256, data_sha256=data_sha256).to(workshop.device)
