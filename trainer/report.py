@@ -55,8 +55,8 @@ def notes(results: Results) -> list[str]:
         kept = f"The student keeps {gain.kept:.0%} of the ensemble's gain."
     return [
         f"Accuracy above the baseline (paired, 95 %): ensemble {ensemble}, student {student}. {kept}",
-        f"Errors are of {results.rows[0].examples} test examples, in brackets their 95 % Wilson interval; one member: the "
-        "mean over all. Over seeds: mean ± standard deviation (networks). NLL in nats; ECE over 15 bins; agree: share "
+        f"Errors are of {results.rows[0].examples} test examples, in brackets the 95 % Wilson interval; one member: "
+        "the mean over all. Over seeds: mean ± standard deviation (networks). NLL in nats; ECE: 15 bins; agree: share "
         "of labels that are the ensemble's; ms: one image on one CPU thread, median.",
     ]
 
