@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run train serve test lint clean
+.PHONY: help run train test check-gpu lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ train: $(VENV)/.installed ## train the digits and publish the next version
 
 test: $(VENV)/.installed-dev lint ## lint, types, the whole test suite
 	$(BIN)/python -m pytest
+
+check-gpu: $(VENV)/.installed-dev ## the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
