@@ -22,7 +22,6 @@ from trainer.errors import TrainerError
 from trainer.losses import cross_entropy
 from trainer.networks import Stack
 from trainer.recipe import Training
-from trainer.views import jitter
 
 SAVE_EVERY_S = 2.0
 """Checkpoints are at least this far apart: short epochs must not spend their time writing."""
@@ -46,6 +45,9 @@ class Batch(NamedTuple):
 
 Loss = Callable[[Tensor, Batch], Tensor]
 """Logits [M, B, K] and the batch -> one loss per member, [M]."""
+
+View = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
+"""Raw inputs [M, B, ...] and each member's generator -> what the members see of them, the same shape."""
 
 
 class Progress(NamedTuple):
@@ -73,14 +75,15 @@ def fit(
     seeds: Sequence[int],
     checkpoint: Path,
     report: Callable[[Progress], None],
+    view: View | None = None,
 ) -> Choice:
     """Trains a stack in place; afterwards each member has the weights of its best epoch on validation.
 
-    Every member draws its shuffles, its dropout and its jitter from a generator seeded by `seeds`, so that the result
+    Every member draws its shuffles, its dropout and its view from a generator seeded by `seeds`, so that the result
     is the same whether members are trained together or apart. Where `checkpoint` exists, it goes on from there and
     ends with the same weights. Raises TrainerError where the loss is no longer finite.
     """
-    state = _State(stack, settings, seeds)
+    state = _State(stack, settings, seeds, view)
     if checkpoint.exists():
         state.load(checkpoint)
     saved = time.monotonic()
@@ -98,10 +101,11 @@ def fit(
 class _State:
     """Everything that changes while training, all of it in the checkpoint."""
 
-    def __init__(self, stack: Stack, settings: Training, seeds: Sequence[int]) -> None:
+    def __init__(self, stack: Stack, settings: Training, seeds: Sequence[int], view: View | None) -> None:
         device = stack.weights[0].device
         self.stack = stack
         self.settings = settings
+        self.view = view
         self.epoch = 0
         self.optimiser = torch.optim.Adam(
             stack.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -133,9 +137,8 @@ class _State:
 
     def _batch(self, train: Examples, indices_MB: Tensor) -> Batch:
         inputs = train.inputs[indices_MB]
-        if self.settings.jitter:
-            background = float(self.stack.normalise.mean)
-            inputs = jitter(inputs, self.settings.jitter, self.generators, background)
+        if self.view is not None:
+            inputs = self.view(inputs, self.generators)
         log_teacher = None if train.log_teacher is None else train.log_teacher[indices_MB]
         return Batch(inputs, train.labels[indices_MB], log_teacher)
 

@@ -14,18 +14,19 @@ from torch import Tensor
 
 from service.manifest import Manifest
 from trainer import losses
-from trainer.data import load_data
+from trainer.data import Split, load_data
 from trainer.display import Display
 from trainer.ensemble import Ensemble
-from trainer.errors import TrainerError
+from trainer.errors import RecipeError, TrainerError
 from trainer.evaluate import evaluate
-from trainer.fit import Batch
+from trainer.fit import Batch, View
 from trainer.models import contenders_of, publish_all
 from trainer.plots import draw_plots
 from trainer.recipe import Recipe
 from trainer.report import show_results, write_results
 from trainer.runs import open_run, run_name
 from trainer.stages import Workshop, examples, soft_targets, train_networks
+from trainer.views import jitter
 
 SEEDS_PER_RUN, STUDENT_SEEDS = 10_000, 5_000
 """Seed S gives its networks the seeds from 10,000 S on: members from 0, students and baselines from 5,000."""
@@ -47,6 +48,7 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
     device = pick_device(options.device)
     with display.stage("data", 1):
         split = load_data(recipe, recipe_dir, options.data_dir)
+    view = member_view(recipe, split)
     name = run_name(recipe, data_sha256=split.sha256(), seed=options.seed, device=device.type)
     with open_run(options.runs_dir, name, resume=options.resume) as folder:
         train, validation = examples(split.train, device), examples(split.validation, device)
@@ -55,7 +57,7 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
         member_seeds = range(first, first + recipe.ensemble.members)
         student_seeds = range(first + STUDENT_SEEDS, first + STUDENT_SEEDS + recipe.student.seeds)
 
-        members = train_networks(workshop, "members", recipe.ensemble, member_seeds, hard, train)
+        members = train_networks(workshop, "members", recipe.ensemble, member_seeds, hard, train, view)
         teacher = Ensemble(members.networks, recipe.ensemble.mean)
         taught = train._replace(log_teacher=soft_targets(workshop, teacher))
         distil = partial(soft, temperature=recipe.student.temperature, hard_weight=recipe.student.hard_weight)
@@ -80,6 +82,19 @@ def pick_device(asked: str) -> torch.device:
     if asked == "cuda" and not available:
         raise TrainerError("asked for cuda, but PyTorch finds no CUDA device; use --device cpu or auto")
     return torch.device("cuda" if available and asked != "cpu" else "cpu")
+
+
+def member_view(recipe: Recipe, split: Split) -> View | None:
+    """How members see their images. Raises RecipeError where it asks for jitter and the data are no images."""
+    pixels = recipe.ensemble.jitter
+    if not pixels:
+        return None
+    if split.image is None:
+        raise RecipeError(
+            f"recipe {recipe.name}: ensemble.jitter = {pixels} moves images, but the examples of {split.name} are no "
+            f"images: their shape is {list(split.shape)}"
+        )
+    return partial(jitter, pixels=pixels, background=split.image.range[0])
 
 
 def hard(logits_MBK: Tensor, batch: Batch) -> Tensor:

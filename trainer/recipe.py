@@ -26,13 +26,12 @@ class Table(BaseModel):
 class Training(Table):
     """A network and how it is trained: Adam with a learning rate that falls to 0 along half a cosine.
 
-    `hidden` are the widths of the hidden layers; `dropout` is the share of hidden units dropped; `jitter` moves images
-    by up to that many pixels; validation chooses among the `epochs`.
+    `hidden` are the widths of the hidden layers; `dropout` is the share of hidden units dropped; validation chooses
+    among the `epochs`.
     """
 
     hidden: tuple[Positive, ...] = (128, 128)
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    jitter: Annotated[int, Field(ge=0)] = 0
     epochs: Positive = 60
     batch_size: Positive = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
@@ -40,10 +39,15 @@ class Training(Table):
 
 
 class EnsembleTable(Training):
-    """The members, alike but for their seeds, and the mean of their predictive distributions (section 2)."""
+    """The members, alike but for their seeds, and the mean of their predictive distributions (section 2).
+
+    `jitter` moves their images by up to that many pixels while they train. Students have none: the soft targets on
+    disk are those of the images as they are.
+    """
 
     members: Annotated[int, Field(ge=2)] = 10
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    jitter: Annotated[int, Field(ge=0)] = 0
 
 
 class StudentTable(Training):

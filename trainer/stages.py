@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from trainer.checkpoint import load_tensors, save_tensors
 from trainer.data.split import Part, Split
 from trainer.display import Display
 from trainer.ensemble import Ensemble, predict
-from trainer.fit import Choice, Examples, Loss, Progress, fit
+from trainer.fit import Choice, Examples, Loss, Progress, View, fit
 from trainer.networks import Stack, normalise_for
 from trainer.recipe import Training
 from trainer.targets import read_targets, write_targets
@@ -69,13 +70,16 @@ def examples(part: Part, device: torch.device) -> Examples:
 
 
 def train_networks(
-    workshop: Workshop, title: str, settings: Training, seeds: Sequence[int], loss: Loss, train: Examples
+    workshop: Workshop,
+    title: str,
+    settings: Training,
+    seeds: Sequence[int],
+    loss: Loss,
+    train: Examples,
+    view: View | None = None,
 ) -> Trained:
     """Trains one network per seed, together where that pays; each ends with its best epoch on validation."""
-    sizes = [int(np.prod(workshop.split.shape)), *settings.hidden, len(workshop.split.classes)]
-    weights = sum(wide * high for wide, high in itertools.pairwise(sizes))
-    together = len(seeds) if workshop.device.type == "cuda" or weights <= TOGETHER_BELOW else 1
-    groups = [seeds[start : start + together] for start in range(0, len(seeds), together)]
+    groups = _groups(workshop, settings, seeds)
     normalise = normalise_for(workshop.split.train.inputs, workshop.split.image)
     trained = Trained([], seeds, [], [])
     with workshop.display.stage(title, len(groups) * settings.epochs) as advance:
@@ -84,14 +88,25 @@ def train_networks(
             def report(progress: Progress, before: int = index * settings.epochs) -> None:
                 advance(before + progress.epoch, _remark(trained.errors + progress.best_errors))
 
-            stack = Stack(sizes, group, normalise, settings.dropout).to(workshop.device)
-            training = partial(fit, stack, train, workshop.validation, loss, settings, group, report=report)
+            stack = Stack(_sizes(workshop, settings), group, normalise, settings.dropout).to(workshop.device)
+            training = partial(fit, stack, train, workshop.validation, loss, settings, group, report=report, view=view)
             choice = _once(workshop.folder, f"{title}-{index}", stack, training)
             trained.networks.extend(stack.member(member) for member in range(stack.members))
             trained.errors.extend(choice.errors)
             trained.nll.extend(choice.nll)
             advance((index + 1) * settings.epochs, _remark(trained.errors))
     return trained
+
+
+def _sizes(workshop: Workshop, settings: Training) -> list[int]:
+    return [math.prod(workshop.split.shape), *settings.hidden, len(workshop.split.classes)]
+
+
+def _groups(workshop: Workshop, settings: Training, seeds: Sequence[int]) -> list[Sequence[int]]:
+    """Seeds whose networks are trained together."""
+    weights = sum(wide * high for wide, high in itertools.pairwise(_sizes(workshop, settings)))
+    together = len(seeds) if workshop.device.type == "cuda" or weights <= TOGETHER_BELOW else 1
+    return [seeds[start : start + together] for start in range(0, len(seeds), together)]
 
 
 def _remark(errors: list[int]) -> str:

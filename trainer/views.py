@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def jitter(images_MBHW: Tensor, pixels: int, generators: Sequence[torch.Generator], background: float) -> Tensor:
+def jitter(images_MBHW: Tensor, generators: Sequence[torch.Generator], *, pixels: int, background: float) -> Tensor:
     """Moves every image by up to `pixels` in each direction, uniformly; what comes in is `background`. Same shape.
 
     Each member's shifts come from its own generator.
