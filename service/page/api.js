@@ -1,0 +1,36 @@
+// The service over HTTP. It knows routes and errors, not what is done with an answer.
+
+/** What went wrong, in words for the person at the page. */
+export class ServiceError extends Error {}
+
+/** The words of a ServiceError; any other error is a mistake of this page and belongs in the console. */
+export function inWords(error) {
+  if (!(error instanceof ServiceError)) throw error;
+  return error.message;
+}
+
+export const models = () => request("models");
+
+export const examples = (model, version, count, seed) =>
+  request(`models/${model}/examples?${new URLSearchParams({ version, count, seed })}`);
+
+export const predict = (model, version, inputs) => post("predict", { model, version, inputs, top_k: 1 });
+
+/** Each of `names` is `name/version`. */
+export const compare = (names) => post("compare", { models: names });
+
+const post = (path, body) =>
+  request(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+
+async function request(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new ServiceError("The service does not answer. Is it still running?");
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new ServiceError(body?.error ?? `The service answered with status ${response.status}.`);
+  if (body === null) throw new ServiceError("The service's answer broke off. Please try again.");
+  return body;
+}
