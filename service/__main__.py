@@ -1,0 +1,148 @@
+"""The command line: `python -m service [serve]`.
+
+It knows flags, sockets, signals and exit statuses. What is served is app.py's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import NoReturn
+
+import uvicorn
+
+from service.app import create_app
+from service.errors import SettingsError, StillroomError
+from service.model import open_session
+from service.settings import Settings, flag_of, help_of, read_settings
+
+VERBS = ("serve",)
+PROBE = (
+    b'\x08\x08:;\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+"""The smallest ONNX graph, y = Identity(x): only a session tells whether a provider really starts."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit status: 0, or 2 where it could not start."""
+    # After a clean shutdown uvicorn raises the signal again; before it, there is nothing to shut down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        given = vars(_parser().parse_args(_with_verb(sys.argv[1:] if arguments is None else arguments)))
+        serve(read_settings(given, os.environ))
+    except StillroomError as error:
+        print(f"service: {error}", file=sys.stderr)  # noqa: T201  # the command line speaks to its user
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C. Raises SettingsError where it cannot start as asked."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are about what clients send
+    check_directory(settings.models_dir)
+    if settings.state_dir is not None:
+        make_state_dir(settings.state_dir)
+    if settings.device == "cuda":
+        check_cuda()
+    with listen(settings.host, settings.port) as listener:
+        app = create_app(replace(settings, port=listener.getsockname()[1]))
+        config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, server_header=False)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def check_directory(directory: Path) -> None:
+    """Raises SettingsError where `directory` is something that cannot be read as a folder; it may be missing yet."""
+    try:
+        next(directory.iterdir(), None)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingsError(
+            f"--models-dir: got {str(directory)!r}, expected a folder that can be read: {error.strerror}"
+        ) from error
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to that address before anything is loaded, so that a taken port is known at once.
+
+    Raises SettingsError, naming what is wrong with the address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise SettingsError(f"--host: got {host!r}, expected an address of this machine: {error.strerror}") from error
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"port {port} of {host} is taken: choose another with --port, 0 for any") from error
+        raise SettingsError(f"cannot listen on port {port} of {host}: {error.strerror}") from error
+    return listener
+
+
+def check_cuda() -> None:
+    """Raises SettingsError where onnxruntime cannot run a graph with CUDA, whatever it was built with."""
+    try:
+        open_session(PROBE, device="cuda", threads=1)
+    except SettingsError:
+        raise
+    except Exception as error:  # onnxruntime's own exceptions share no other base class
+        raise SettingsError(f"asked for cuda, but onnxruntime cannot start it: {error}") from error
+
+
+def make_state_dir(folder: Path) -> None:
+    """Makes the one folder that the service may write to. Raises SettingsError where it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"--state-dir: got {str(folder)!r}, expected a folder that can be made: {error.strerror}"
+        ) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m service", description="Serves every model of a model repository, and compares them."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verb = verbs.add_parser(
+        "serve",
+        allow_abbrev=False,
+        help="serve the models over HTTP (without a verb, this)",
+        description="Serves the models over HTTP. Every option is a STILLROOM_ variable too; the option wins.",
+    )
+    for setting in fields(Settings):
+        verb.add_argument(flag_of(setting.name), help=help_of(setting.name), metavar=setting.name.upper())
+    return parser
+
+
+def _with_verb(arguments: Sequence[str]) -> list[str]:
+    """The arguments after their verb, which is `serve` where none is given."""
+    if arguments and (arguments[0] in VERBS or arguments[0] in {"-h", "--help"}):
+        return list(arguments)
+    return ["serve", *arguments]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

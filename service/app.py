@@ -1,0 +1,140 @@
+"""The whole wiring of the service on one page: what is made, where it is mounted, how errors are answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from service import catalogue, health, predict
+from service.batching import Batcher
+from service.body import BodyLimit, in_words
+from service.comparison import api as comparison
+from service.errors import BusyError, InputError, StillroomError
+from service.health import CountRequests, Metrics
+from service.library import Library
+from service.settings import Settings
+
+log = logging.getLogger("service")
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class Problem(BaseModel):
+    """Every error: what was given, what was expected, what is available."""
+
+    error: str
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service over one model repository; its lifespan loads the models, in the background, and keeps looking."""
+    app = _Service(title="Stillroom", summary="Big models and their small students, side by side", lifespan=_lifespan)
+    app.state.settings = settings
+    app.state.metrics = Metrics()
+    app.state.batcher = Batcher(settings.max_batch)
+    app.state.library = Library(
+        settings.models_dir,
+        device=settings.device,
+        threads=settings.threads,
+        reload_s=settings.reload_s,
+        on_ready=lambda: _announce(settings),
+    )
+    problems: dict[int | str, dict[str, Any]] = {
+        status: {"model": Problem} for status in (400, 404, 413, 422, 500, 503)
+    }
+    for router in (predict.router, comparison.router, catalogue.router, health.router):
+        app.include_router(router, responses=problems)
+    page = _Page(directory=Path(__file__).parent / "page")
+    app.mount("/page", page)
+    app.add_api_route("/", page.index, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(CountRequests, metrics=app.state.metrics)
+    app.add_exception_handler(StillroomError, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_page)
+    app.add_exception_handler(RequestValidationError, _refuse_query)
+    app.add_exception_handler(Exception, _fail)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.library.start()
+    yield
+    app.state.library.stop()
+
+
+def _announce(settings: Settings) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    log.info("ready: the page is http://%s:%d/, the reference http://%s:%d/docs", *(host, settings.port) * 2)
+
+
+class _Service(FastAPI):
+    """Documents /predict with an example that works as it stands."""
+
+    def openapi(self) -> dict[str, Any]:
+        schema = super().openapi()
+        content = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+        try:
+            content["example"] = predict.example(self.state.library, self.state.library.get())
+        except StillroomError:  # no model yet, or none with held-out examples: the reference goes without
+            content.pop("example", None)
+        return schema
+
+
+class _Page(StaticFiles):
+    """The files of the page, with its headers."""
+
+    def file_response(self, *values: Any, **named: Any) -> Response:
+        response = super().file_response(*values, **named)
+        response.headers.update(PAGE_HEADERS)
+        return response
+
+    async def index(self, request: Request) -> Response:
+        return await self.get_response("index.html", request.scope)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Ours: the text is fit for a user."""
+    assert isinstance(error, StillroomError)
+    if error.status >= 500 and not isinstance(error, BusyError):
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, BusyError) else None
+    return JSONResponse({"error": str(error)}, error.status, headers)
+
+
+async def _refuse_page(request: Request, error: Exception) -> Response:
+    """Starlette's: no such page, or not with that method."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    text = f"{path}: {error.detail}"
+    if error.status_code == 404:
+        text = f"no page at {path}; see /docs"
+    elif error.status_code == 405:
+        text = f"{path} does not take {request.method}; it takes {(error.headers or {}).get('Allow', 'other methods')}"
+    return JSONResponse({"error": text}, error.status_code, error.headers)
+
+
+async def _refuse_query(request: Request, error: Exception) -> Response:
+    """FastAPI's: a query parameter is of the wrong type or out of range."""
+    assert isinstance(error, RequestValidationError)
+    text = "; ".join(in_words(problem, problem["loc"][1:]) for problem in error.errors())
+    return JSONResponse({"error": text}, InputError.status)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    """Anything else is a mistake of ours; uvicorn logs its traceback."""
+    return JSONResponse({"error": "internal error; the log has the reason"}, 500)

@@ -1,0 +1,123 @@
+"""GET /models: which models there are, what each says of itself, and examples from its held-out set.
+
+It shows what the manifests and the library say. It does not run models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from numpy.typing import NDArray
+
+from service.errors import BusyError, ModelError, NotFoundError
+from service.library import Library
+from service.manifest import HELD_OUT, read_checked
+from service.model import Model
+from service.settings import Settings
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+SHOWN = {
+    "name",
+    "version",
+    "role",
+    "classes",
+    "input",
+    "teacher",
+    "temperature",
+    "parameters",
+    "multiply_accumulates",
+    "bytes",
+    "metrics",
+    "created",
+}
+"""What the list shows of a manifest."""
+
+Version = Annotated[int | None, Query(ge=1, description="by default the newest")]
+
+
+class HeldOut(NamedTuple):
+    """The test set that travels with a model: `inputs` float32 [N, ...] in raw units, `labels` int64 [N]."""
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+@router.get("", summary="All models")
+async def models(request: Request) -> dict[str, Any]:
+    """The newest version of every model, which one is the default, and what was refused and why."""
+    library: Library = request.app.state.library
+    settings: Settings = request.app.state.settings
+    try:
+        default = library.get()
+    except BusyError:
+        default = None
+    return {
+        "device": {"asked": settings.device, "got": default and default.provider},
+        "default": default and default.manifest.name,
+        "models": [_entry(model, library) for model in library.newest()],
+        "refused": [refusal._asdict() for refusal in library.refused],
+    }
+
+
+def _entry(model: Model, library: Library) -> dict[str, Any]:
+    manifest = model.manifest.model_dump(mode="json", include=SHOWN)
+    return {**manifest, "versions": library.versions(model.manifest.name), "provider": model.provider}
+
+
+@router.get("/{name}", summary="The manifest of a model")
+async def manifest(request: Request, name: str, version: Version = None) -> dict[str, Any]:
+    """Everything that the model says of itself, as in its manifest.json."""
+    library: Library = request.app.state.library
+    return library.get(name, version).manifest.model_dump(mode="json")
+
+
+@router.get("/{name}/examples", summary="Held-out examples")
+async def examples(
+    request: Request,
+    name: str,
+    count: Annotated[int, Query(ge=1, le=100, description="how many, as far as there are so many")] = 12,
+    seed: Annotated[int, Query(ge=0, description="another seed draws others")] = 0,
+    version: Version = None,
+) -> dict[str, Any]:
+    """A seeded sample, without repetition, of the test set that travels with the model."""
+    library: Library = request.app.state.library
+    model = library.get(name, version)
+    inputs, labels = await asyncio.to_thread(read_held_out, library, model)
+    drawn = np.random.default_rng(seed).permutation(len(labels))[:count].tolist()
+    return {
+        "model": model.manifest.name,
+        "version": model.manifest.version,
+        "examples": [
+            {"index": index, "label": model.manifest.classes[labels[index]], "input": inputs[index].tolist()}
+            for index in drawn
+        ],
+    }
+
+
+def read_held_out(library: Library, model: Model) -> HeldOut:
+    """The held-out examples of a model, once they match its manifest.
+
+    Raises NotFoundError where it has none, ModelError where they are not what the manifest says.
+    """
+    manifest = model.manifest
+    place = f"{manifest.name}/{manifest.version}"
+    if HELD_OUT not in manifest.files:
+        raise NotFoundError(f"{place} has no held-out examples")
+    raw = read_checked(library.directory / manifest.name / str(manifest.version), manifest, HELD_OUT)
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+            inputs, labels = arrays["inputs"].astype(np.float32), arrays["labels"].astype(np.int64)
+    except Exception as error:  # numpy and zipfile raise a dozen kinds on what is no .npz
+        raise ModelError(f"{place}: {HELD_OUT} is not a file of the arrays inputs and labels: {error}") from error
+    shape = (len(labels), *manifest.input.shape)
+    if inputs.shape != shape or not len(labels) or not 0 <= labels.min() <= labels.max() < len(manifest.classes):
+        raise ModelError(
+            f"{place}: {HELD_OUT} holds inputs {list(inputs.shape)} and labels {list(labels.shape)}, "
+            f"expected {list(shape)} and labels from 0 to {len(manifest.classes) - 1}"
+        )
+    return HeldOut(inputs, labels)

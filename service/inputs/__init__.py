@@ -1,0 +1,1 @@
+"""From what users have, such as pictures, to the arrays that models take."""

@@ -1,0 +1,221 @@
+"""The library of models: finds, checks and warms up every version of a model repository, and keeps up with it.
+
+It knows folders, versions and which model answers to a name. It does not know HTTP, requests or batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from service.errors import BusyError, ModelError, NotFoundError, SettingsError
+from service.model import Device, Model, load_model
+
+log = logging.getLogger("service")
+
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+Key = tuple[str, int]
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+"""Of each file of a version folder: name, inode, size, time of its last change, of rights too (ctime)."""
+
+
+class Refusal(NamedTuple):
+    """A version that is not served, and why."""
+
+    name: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """One version as last seen. A version that was good and then turns bad keeps its model, and has a reason too."""
+
+    fingerprint: Fingerprint
+    model: Model | None
+    reason: str | None = None
+
+
+class Library:
+    """Serves the model repository `directory`; `start` looks into it at once and again every `reload_s` seconds.
+
+    Every version is loaded, checked and warmed up before anyone can get it. A request keeps the Model that it got,
+    whatever happens to the folder meanwhile. `on_ready` is called once, when the first models can be had.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        device: Device = "auto",
+        threads: int = 1,
+        reload_s: float = 2.0,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.directory = directory
+        self._device: Device = device
+        self._threads = threads
+        self._reload_s = reload_s
+        self._on_ready = on_ready
+        self._shelves: Mapping[Key, Shelf] = {}  # never changed, only replaced: whoever reads it needs no lock
+        self._looked = False
+        self._troubles: set[str] = set()  # of this look; those of the one before have been told
+        self._told: set[str] = set()
+        self._scanning = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="library", daemon=True)
+
+    def start(self) -> None:
+        """Starts looking, in a thread: loading can take a while."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops looking; what is being loaded is loaded to its end."""
+        self._stopping.set()
+        self._thread.join()
+
+    def get(self, name: str | None = None, version: int | None = None) -> Model:
+        """The model of that name and version; by default the newest student, else the newest model, in its newest
+        version. "Newest" is by the manifest's creation time.
+
+        Raises NotFoundError, listing what exists, and BusyError while nothing is loaded.
+        """
+        models = self.models()
+        if not models:
+            raise BusyError(self.waiting_for())
+        if name is None:
+            name = _default(models).manifest.name
+        versions = {key[1]: model for key, model in models.items() if key[0] == name}
+        if not versions:
+            raise NotFoundError(f"unknown model {name!r}; available: {', '.join(sorted({key[0] for key in models}))}")
+        if version is None:
+            return max(versions.values(), key=_age)
+        if version not in versions:
+            raise NotFoundError(
+                f"unknown version {version} of {name}; available: {', '.join(map(str, sorted(versions)))}"
+            )
+        return versions[version]
+
+    def models(self) -> dict[Key, Model]:
+        """Everything that is served, by name and version."""
+        return {key: shelf.model for key, shelf in self._shelves.items() if shelf.model}
+
+    def newest(self) -> list[Model]:
+        """The newest version of each name, by name."""
+        models = self.models()
+        newest = {key[0]: model for key, model in sorted(models.items(), key=lambda item: _age(item[1]))}
+        return [newest[name] for name in sorted(newest)]
+
+    def versions(self, name: str) -> list[int]:
+        """The versions of a name that are served."""
+        return sorted(key[1] for key in self.models() if key[0] == name)
+
+    @property
+    def refused(self) -> list[Refusal]:
+        """Every version that was refused, and why."""
+        return [Refusal(*key, shelf.reason) for key, shelf in sorted(self._shelves.items()) if shelf.reason]
+
+    def waiting_for(self) -> str:
+        """Why nothing is loaded."""
+        if not self._looked:
+            return "the models are still loading"
+        if self.refused:
+            return f"no model can be served: {'; '.join(refusal.reason for refusal in self.refused)}"
+        return "there is no model yet: waiting for the trainer to publish one"
+
+    def scan(self) -> None:
+        """Looks once: loads what is new or changed, drops what is gone, and swaps all of it in at once."""
+        with self._scanning:
+            before = self._shelves
+            self._told, self._troubles = self._troubles, set()
+            try:
+                folders = dict(self._version_folders())
+            except OSError as error:
+                # A volume that is away for a moment must not take the models away.
+                self._once(f"cannot read the model repository {self.directory}: {error.strerror}")
+                self._looked = True
+                return
+            after: dict[Key, Shelf] = {}
+            for key, folder in folders.items():
+                if self._stopping.is_set():
+                    return
+                after[key] = self._look(folder, before.get(key))
+            for name, version in before.keys() - after.keys():
+                log.info("dropped %s/%d: its folder is gone", name, version)
+            was_empty = not self.models()
+            self._shelves, self._looked = after, True
+            if not self.models():
+                self._once(f"no model in {self.directory} can be served yet: waiting for the trainer to publish one")
+            elif was_empty:
+                self._on_ready()
+
+    def _version_folders(self) -> Iterator[tuple[Key, Path]]:
+        """Every <name>/<version>/ of the repository; a missing repository is an empty one."""
+        try:
+            models = sorted(self.directory.iterdir())
+        except FileNotFoundError:
+            return
+        for model in models:
+            try:
+                if model.name.startswith(".") or not model.is_dir():
+                    continue
+                for version in model.iterdir():
+                    if VERSION.fullmatch(version.name) and version.is_dir():
+                        yield (model.name, int(version.name)), version
+            except OSError as error:
+                self._once(f"cannot read the model {model.name}: {error.strerror}")
+
+    def _look(self, folder: Path, before: Shelf | None) -> Shelf:
+        fingerprint = _fingerprint(folder)
+        if before is not None and before.fingerprint == fingerprint:
+            return before
+        place = f"{folder.parent.name}/{folder.name}"
+        try:
+            model = load_model(folder, device=self._device, threads=self._threads)
+        except (ModelError, SettingsError) as error:
+            reason = str(error)
+            log.warning("refused %s: %s", place, reason)
+        except Exception as error:  # whatever one folder's bytes provoke must not keep the others from being served
+            reason = f"{place}: cannot be loaded ({type(error).__name__}); the log has the reason"
+            log.exception("refused %s", place)
+        else:
+            manifest = model.manifest
+            log.info(
+                "loaded %s: %s, %s parameters, %s", place, manifest.role, f"{manifest.parameters:,}", model.provider
+            )
+            return Shelf(fingerprint, model)
+        return Shelf(fingerprint, before.model if before else None, reason)
+
+    def _watch(self) -> None:
+        self.scan()
+        while not self._stopping.wait(self._reload_s):
+            self.scan()
+
+    def _once(self, trouble: str) -> None:
+        """Logs a lasting trouble once, not at every look."""
+        if trouble not in self._told:
+            log.warning(trouble)
+        self._troubles.add(trouble)
+
+
+def _fingerprint(folder: Path) -> Fingerprint:
+    """Changes when a file of the folder does; empty where the folder cannot be read or is just being deleted."""
+    try:
+        found = [(entry.name, entry.stat()) for entry in folder.iterdir()]
+    except OSError:
+        return ()
+    return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_ctime_ns) for name, stat in found))
+
+
+def _age(model: Model) -> tuple[float, int]:
+    return model.manifest.created.timestamp(), model.manifest.version
+
+
+def _default(models: Mapping[Key, Model]) -> Model:
+    """The newest student, else the newest model."""
+    return max(models.values(), key=lambda model: (model.manifest.role == "student", *_age(model)))

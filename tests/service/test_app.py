@@ -1,0 +1,108 @@
+"""service/app.py: every error is JSON that a user can read, the page has its headers, the reference is whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.repositories import serving, write_model
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    write_model(tmp_path)
+    async with serving(tmp_path) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("GET", "/nope", 404, "no page at /nope; see /docs"),
+        ("GET", "/page/nope.js", 404, "no page at /page/nope.js; see /docs"),
+        ("GET", "/page/../settings.py", 404, "no page at /settings.py; see /docs"),
+        ("GET", "/page/%2e%2e/settings.py", 404, "no page at /page/../settings.py; see /docs"),
+        ("GET", "/page/", 404, "no page at /page/; see /docs"),
+        ("GET", "/predict", 405, "/predict does not take GET; it takes POST"),
+        ("DELETE", "/models/digits-student", 405, "/models/digits-student does not take DELETE; it takes GET"),
+        ("POST", "/page/app.js", 405, "/page/app.js does not take POST; it takes GET, HEAD"),
+    ],
+)
+async def test_what_is_no_page_or_not_with_that_method_is_json(
+    method: str, path: str, status: int, text: str, client: httpx.AsyncClient
+):
+    """And nothing of the machine is in it."""
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.json()) == (status, {"error": text})
+
+
+async def test_a_mistake_of_ours_says_nothing_but_that_the_log_has_it(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    """No traceback and no path; the service goes on."""
+    library = client._transport.app.state.library
+    monkeypatch.setattr(library, "newest", None)
+    answer = await client.get("/models")
+    assert (answer.status_code, answer.json()) == (500, {"error": "internal error; the log has the reason"})
+    monkeypatch.undo()
+    assert (await client.get("/models")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/style.css"])
+async def test_the_page_loads_nothing_from_elsewhere(path: str, client: httpx.AsyncClient):
+    """By its own headers; a browser asks again for what may have changed."""
+    answer = await client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"] == "default-src 'self'; img-src 'self' data: blob:"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-cache"
+    again = await client.get(path, headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (await client.head(path)).status_code == 200
+
+
+async def test_the_reference_documents_every_route_and_its_errors(client: httpx.AsyncClient):
+    """Each error is {"error": text}."""
+    schema = (await client.get("/openapi.json")).json()
+    assert {path: list(operations) for path, operations in schema["paths"].items()} == {
+        "/predict": ["post"],
+        "/compare": ["post"],
+        "/models": ["get"],
+        "/models/{name}": ["get"],
+        "/models/{name}/examples": ["get"],
+        "/health/live": ["get"],
+        "/health/ready": ["get"],
+        "/metrics": ["get"],
+    }
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for status in ("400", "404", "413", "422", "500", "503"):
+                problem = operation["responses"][status]["content"]["application/json"]["schema"]["$ref"]
+                assert problem == "#/components/schemas/Problem"
+    forms = schema["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert list(forms["multipart/form-data"]["schema"]["properties"]) == [
+        "model",
+        "version",
+        "temperature",
+        "top_k",
+        "image",
+        "invert",
+    ]
+    assert (await client.get("/docs")).status_code == 200
+
+
+async def test_ready_is_logged_with_the_address_of_the_page(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Once, after a line for each model."""
+    caplog.set_level(logging.INFO, logger="service")
+    write_model(tmp_path)
+    async with serving(tmp_path, host="::1", port=8123):
+        pass
+    assert caplog.messages == [
+        "loaded digits-student/1: student, 650 parameters, CPUExecutionProvider",
+        "ready: the page is http://[::1]:8123/, the reference http://[::1]:8123/docs",
+    ]

@@ -1,0 +1,146 @@
+"""service/batching.py: what queued while a model was busy runs next, and each request gets its own rows."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from service.batching import Batcher
+from service.errors import ModelError
+from service.model import Model, Prediction, load_model
+from tests.repositories import examples, known_logits, write_model
+
+
+class Watched(Model):
+    """A real model that notes the size of each run, and whose runs wait until they are let go."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model.manifest, model.session)
+        self.sizes: list[int] = []
+        self.entered = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+
+    def run(self, inputs: NDArray[np.float32]) -> Prediction:
+        self.sizes.append(len(inputs))
+        self.entered.release()
+        assert self.go.acquire(timeout=20)
+        return super().run(inputs)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Watched:
+    return Watched(load_model(write_model(tmp_path), device="cpu"))
+
+
+async def queue(batcher: Batcher, model: Watched, parts: list[NDArray[np.float32]]) -> list[asyncio.Task]:
+    """One request that runs, and the others, in order, behind it."""
+    tasks = [asyncio.create_task(batcher.predict(model, parts[0]))]
+    await asyncio.to_thread(model.entered.acquire)
+    tasks += [asyncio.create_task(batcher.predict(model, part)) for part in parts[1:]]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_lone_request_runs_at_once_and_gets_what_numpy_computes(model: Watched):
+    """With the times that it waited and ran."""
+    model.go.release()
+    inputs, _ = examples(5)
+    answer = await Batcher(64).predict(model, inputs)
+    np.testing.assert_allclose(answer.prediction.logits_BK, known_logits(inputs), atol=1e-5)
+    assert model.sizes == [5]
+    assert answer.queue_s > 0
+    assert answer.compute_s > 0
+
+
+async def test_what_queued_meanwhile_runs_next_in_one_batch(model: Watched):
+    """In order, and each request gets its own rows."""
+    parts = np.split(examples(12)[0], [1, 4, 6])
+    tasks = await queue(Batcher(64), model, parts)
+    model.go.release(2)
+    answers = await asyncio.gather(*tasks)
+    assert model.sizes == [1, 11]
+    for part, answer in zip(parts, answers, strict=True):
+        np.testing.assert_allclose(answer.prediction.logits_BK, known_logits(part), atol=1e-5)
+    assert answers[1].compute_s == answers[3].compute_s
+
+
+async def test_a_batch_holds_no_more_rows_than_allowed(model: Watched):
+    """And never splits a request."""
+    tasks = await queue(Batcher(4), model, np.split(examples(12)[0], [1, 3, 5, 8]))
+    model.go.release(9)
+    await asyncio.gather(*tasks)
+    assert model.sizes == [1, 4, 3, 4]
+
+
+async def test_the_event_loop_goes_on_while_a_model_runs(model: Watched):
+    """The run is in another thread: this line is reached while it waits."""
+    (task,) = await queue(Batcher(4), model, [examples(1)[0]])
+    assert not task.done()
+    model.go.release()
+    await task
+
+
+async def test_a_request_that_is_given_up_disturbs_no_other(model: Watched):
+    """Neither one that waits, which is not run at all, nor one that runs."""
+    tasks = await queue(Batcher(64), model, np.split(examples(6)[0], [1, 3]))
+    tasks[0].cancel()
+    tasks[1].cancel()
+    model.go.release(2)
+    answer = await tasks[2]
+    assert answer.prediction.logits_BK.shape == (3, 10)
+    assert model.sizes == [1, 3]
+    assert tasks[0].cancelled()
+    assert tasks[1].cancelled()
+
+
+async def test_two_models_do_not_wait_for_each_other(model: Watched, tmp_path: Path):
+    """Each has its own queue."""
+    batcher, other = Batcher(64), load_model(write_model(tmp_path, "other"), device="cpu")
+    (task,) = await queue(batcher, model, [examples(1)[0]])
+    await batcher.predict(other, examples(1)[0])
+    assert not task.done()
+    model.go.release()
+    await task
+
+
+def picky_graph() -> bytes:
+    """logits = table[largest input]: it fails where that is above 16, as no check of the inputs can foresee."""
+    table = np.zeros((17, 10), dtype=np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["input"], ["flat"], axis=1),
+            helper.make_node("ReduceMax", ["flat", "axes"], ["largest"], keepdims=0),
+            helper.make_node("Cast", ["largest"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "index"], ["logits"], axis=0),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "picky",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["B", 8, 8])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 10]) for name in ("probabilities", "logits")],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+async def test_a_request_on_which_the_graph_fails_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Those that shared its batch are answered, and those after it; the reason is in the log."""
+    model = load_model(write_model(tmp_path, graph=picky_graph()), device="cpu")
+    batcher, good = Batcher(64), np.ones((1, 8, 8), dtype=np.float32)
+    one, bad, two = await asyncio.gather(
+        *(batcher.predict(model, inputs) for inputs in (good, 99 * good, 2 * good)), return_exceptions=True
+    )
+    assert isinstance(bad, ModelError)
+    assert str(bad) == "digits-student/1: the graph failed on these inputs; the log has the reason"
+    assert not isinstance(one, BaseException)
+    assert not isinstance(two, BaseException)
+    assert (await batcher.predict(model, good)).prediction.logits_BK.shape == (1, 10)
+    assert "indices element out of data bounds" in caplog.text
