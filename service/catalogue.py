@@ -6,16 +6,14 @@ It shows what the manifests and the library say. It does not run models.
 from __future__ import annotations
 
 import asyncio
-import io
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from numpy.typing import NDArray
 
-from service.errors import BusyError, ModelError, NotFoundError
+from service.errors import BusyError
+from service.held_out import read_held_out
 from service.library import Library
-from service.manifest import HELD_OUT, read_checked
 from service.model import Model
 from service.settings import Settings
 
@@ -38,13 +36,6 @@ SHOWN = {
 """What the list shows of a manifest."""
 
 Version = Annotated[int | None, Query(ge=1, description="by default the newest")]
-
-
-class HeldOut(NamedTuple):
-    """The test set that travels with a model: `inputs` float32 [N, ...] in raw units, `labels` int64 [N]."""
-
-    inputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
 
 
 @router.get("", summary="All models")
@@ -87,7 +78,7 @@ async def examples(
     """A seeded sample, without repetition, of the test set that travels with the model."""
     library: Library = request.app.state.library
     model = library.get(name, version)
-    inputs, labels = await asyncio.to_thread(read_held_out, library, model)
+    inputs, labels = await asyncio.to_thread(read_held_out, library.directory, model.manifest)
     drawn = np.random.default_rng(seed).permutation(len(labels))[:count].tolist()
     return {
         "model": model.manifest.name,
@@ -97,27 +88,3 @@ async def examples(
             for index in drawn
         ],
     }
-
-
-def read_held_out(library: Library, model: Model) -> HeldOut:
-    """The held-out examples of a model, once they match its manifest.
-
-    Raises NotFoundError where it has none, ModelError where they are not what the manifest says.
-    """
-    manifest = model.manifest
-    place = f"{manifest.name}/{manifest.version}"
-    if HELD_OUT not in manifest.files:
-        raise NotFoundError(f"{place} has no held-out examples")
-    raw = read_checked(library.directory / manifest.name / str(manifest.version), manifest, HELD_OUT)
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-            inputs, labels = arrays["inputs"].astype(np.float32), arrays["labels"].astype(np.int64)
-    except Exception as error:  # numpy and zipfile raise a dozen kinds on what is no .npz
-        raise ModelError(f"{place}: {HELD_OUT} is not a file of the arrays inputs and labels: {error}") from error
-    shape = (len(labels), *manifest.input.shape)
-    if inputs.shape != shape or not len(labels) or not 0 <= labels.min() <= labels.max() < len(manifest.classes):
-        raise ModelError(
-            f"{place}: {HELD_OUT} holds inputs {list(inputs.shape)} and labels {list(labels.shape)}, "
-            f"expected {list(shape)} and labels from 0 to {len(manifest.classes) - 1}"
-        )
-    return HeldOut(inputs, labels)

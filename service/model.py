@@ -80,13 +80,16 @@ def check_graph(graph: bytes, place: str) -> None:
     except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
         raise ModelError(f"{place}: {GRAPH} is not an ONNX graph: {error}") from error
     tensors = list(proto.graph.initializer)
+    sparse = list(proto.graph.sparse_initializer)
     for node in proto.graph.node:
         if node.domain not in STANDARD_DOMAINS:
             raise ModelError(f"{place}: operator {node.op_type} is of domain {node.domain!r}, expected a standard one")
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
                 raise ModelError(f"{place}: operator {node.op_type} holds a nested graph: control flow is refused")
-            tensors += [attribute.t, *attribute.tensors, attribute.sparse_tensor.values]
+            tensors += [attribute.t, *attribute.tensors]
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+    tensors += [part for tensor in sparse for part in (tensor.values, tensor.indices)]
     if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors):
         raise ModelError(f"{place}: {GRAPH} keeps weights in other files; a model is one file")
     if proto.functions:

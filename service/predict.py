@@ -22,9 +22,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from service import measures
 from service.batching import Answer, Batcher
 from service.body import check_fields, parse_inputs, read_body, read_json_object
-from service.catalogue import read_held_out
 from service.errors import InputError, MalformedError
 from service.health import Metrics
+from service.held_out import read_held_out
 from service.inputs.images import read_image
 from service.library import Library
 from service.manifest import Manifest
@@ -195,6 +195,6 @@ def _render(model: Model, answer: Answer, temperature: float, top_k: int, starte
 @lru_cache(maxsize=1)
 def example(library: Library, model: Model) -> dict[str, Any]:
     """A request that can be sent as it stands: the first held-out input of a model, flat and compact."""
-    numbers = read_held_out(library, model).inputs[0].ravel().tolist()
+    numbers = read_held_out(library.directory, model.manifest).inputs[0].ravel().tolist()
     row = [int(number) if number.is_integer() else number for number in numbers]
     return {"model": model.manifest.name, "inputs": [row], "temperature": 1.0, "top_k": _top_k(None, model.manifest)}

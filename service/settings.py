@@ -1,13 +1,11 @@
 """The few settings of the service: from flags, else from STILLROOM_* variables, else their defaults.
 
-It knows their names, limits and defaults, and how many CPUs the process may use. It does not know what they are for.
+It knows their names, limits and defaults. It does not know what they are for.
 """
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,49 +15,12 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticUndefined
 
 from service.errors import SettingsError
+from service.machine import usable_cpus
 from service.model import Device
 
 PREFIX = "STILLROOM_"
-CGROUPS = Path("/sys/fs/cgroup")
-MEMBERSHIP = Path("/proc/self/cgroup")
 
 Count = Annotated[int, Field(ge=1)]
-
-
-def usable_cpus(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
-    """CPUs that this process may really use: those it is bound to, and no more than its cgroups' quota pays for.
-
-    `cgroups` is where the cgroup file system is mounted, `membership` the file that names the process's own group.
-    """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.floor(min([float(bound), *_quotas(cgroups, membership)])))
-
-
-def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
-    """The CPU quotas, in CPUs, of the process's group and those above it, of cgroups version 2 and 1."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:  # no Linux, no cgroups
-        return
-    for _, controllers, group in (line.split(":", 2) for line in lines):
-        root = cgroups / "cpu" if "cpu" in controllers.split(",") else cgroups
-        own = root / group.lstrip("/")
-        # Inside a container the group's path is the host's, while its files are at the root of the mount.
-        for folder in (own, *(parent for parent in own.parents if parent.is_relative_to(root))):
-            yield from _quota(folder)
-
-
-def _quota(folder: Path) -> Iterator[float]:
-    version_2, version_1 = folder / "cpu.max", folder / "cpu.cfs_quota_us"
-    try:
-        if version_2.exists():
-            quota, period = version_2.read_text().split()
-        else:
-            quota, period = version_1.read_text(), (folder / "cpu.cfs_period_us").read_text()
-    except OSError:  # this group has no quota of its own
-        return
-    if quota.strip() not in {"max", "-1"}:
-        yield float(quota) / float(period)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer does, before anything loads PyTorch
+
 import pytest
 
 from tests.served import Digits, train_digits

@@ -70,6 +70,9 @@ def _add_options(verb: argparse.ArgumentParser) -> None:
 def train(options: argparse.Namespace) -> int:
     """`python -m trainer train`."""
     recipe, folder = read_recipe(options.recipe)  # before PyTorch is imported: a typing error is told at once
+    # OpenMP's threads spin at every barrier by default: where anything else wants a core, a step then takes 5 to 10
+    # times as long. It reads this when PyTorch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from trainer import pipeline
 
     chosen = pipeline.Options(

@@ -19,14 +19,14 @@ from trainer.display import Display
 from trainer.ensemble import Ensemble
 from trainer.errors import RecipeError, TrainerError
 from trainer.evaluate import evaluate
-from trainer.fit import Batch, View
+from trainer.fit import Batch, Examples, View
 from trainer.models import contenders_of, publish_all
 from trainer.plots import draw_plots
 from trainer.recipe import Recipe
 from trainer.report import show_results, write_results
 from trainer.runs import open_run, run_name
 from trainer.stages import Workshop, examples, soft_targets, train_networks
-from trainer.views import jitter
+from trainer.views import affine_views, jitter
 
 SEEDS_PER_RUN, STUDENT_SEEDS = 10_000, 5_000
 """Seed S gives its networks the seeds from 10,000 S on: members from 0, students and baselines from 5,000."""
@@ -48,16 +48,18 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
     device = pick_device(options.device)
     with display.stage("data", 1):
         split = load_data(recipe, recipe_dir, options.data_dir)
-    view = member_view(recipe, split)
+    check_views(recipe, split)
     name = run_name(recipe, data_sha256=split.sha256(), seed=options.seed, device=device.type)
     with open_run(options.runs_dir, name, resume=options.resume) as folder:
-        train, validation = examples(split.train, device), examples(split.validation, device)
+        train, validation = training_examples(recipe, split, device), examples(split.validation, device)
         workshop = Workshop(folder, split, train, validation, device, display)
         first = options.seed * SEEDS_PER_RUN
         member_seeds = range(first, first + recipe.ensemble.members)
         student_seeds = range(first + STUDENT_SEEDS, first + STUDENT_SEEDS + recipe.student.seeds)
 
-        members = train_networks(workshop, "members", recipe.ensemble, member_seeds, hard, train, view)
+        members = train_networks(
+            workshop, "members", recipe.ensemble, member_seeds, hard, train, member_view(recipe, split)
+        )
         teacher = Ensemble(members.networks, recipe.ensemble.mean)
         taught = train._replace(log_teacher=soft_targets(workshop, teacher))
         distil = partial(soft, temperature=recipe.student.temperature, hard_weight=recipe.student.hard_weight)
@@ -84,17 +86,31 @@ def pick_device(asked: str) -> torch.device:
     return torch.device("cuda" if available and asked != "cpu" else "cpu")
 
 
+def training_examples(recipe: Recipe, split: Split, device: torch.device) -> Examples:
+    """The training part, and behind it the further views that the recipe asks for."""
+    train = examples(split.train, device)
+    if not recipe.views or split.image is None:
+        return train
+    views = affine_views(train.inputs.cpu(), recipe.views, recipe.split_seed, split.image.range[0]).to(device)
+    return Examples(torch.cat([train.inputs, views]), train.labels.repeat(1 + recipe.views))
+
+
 def member_view(recipe: Recipe, split: Split) -> View | None:
-    """How members see their images. Raises RecipeError where it asks for jitter and the data are no images."""
-    pixels = recipe.ensemble.jitter
-    if not pixels:
+    """How members see their images."""
+    if not recipe.ensemble.jitter or split.image is None:
         return None
-    if split.image is None:
+    return partial(jitter, pixels=recipe.ensemble.jitter, background=split.image.range[0])
+
+
+def check_views(recipe: Recipe, split: Split) -> None:
+    """Raises RecipeError where a recipe would move images and the data are none."""
+    asked = {"views": recipe.views, "ensemble.jitter": recipe.ensemble.jitter}
+    keys = [f"{key} = {value}" for key, value in asked.items() if value]
+    if keys and split.image is None:
         raise RecipeError(
-            f"recipe {recipe.name}: ensemble.jitter = {pixels} moves images, but the examples of {split.name} are no "
-            f"images: their shape is {list(split.shape)}"
+            f"recipe {recipe.name}: {' and '.join(keys)} would move images, but the examples of {split.name} are none: "
+            f"their shape is {list(split.shape)}"
         )
-    return partial(jitter, pixels=pixels, background=split.image.range[0])
 
 
 def hard(logits_MBK: Tensor, batch: Batch) -> Tensor:

@@ -70,7 +70,8 @@ class Recipe(Table):
     `data` names a data set that ships (`digits`, `mnist`), an `.npz` file, or a folder with one folder of images per
     class, the last two relative to the recipe's own folder. `validation` and `test` are shares of the examples, used
     where the data bring no split of their own; `split_seed` makes that split, whatever the seed of the run.
-    `image_size` is [height, width], for a folder of images.
+    `image_size` is [height, width], for a folder of images. `views` further views of every training image, slanted,
+    scaled and moved a little, join the training examples of members, student and baseline alike.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -79,6 +80,7 @@ class Recipe(Table):
     test: Share = 0.2
     split_seed: Annotated[int, Field(ge=0)] = 0
     image_size: tuple[Positive, Positive] = (28, 28)
+    views: Annotated[int, Field(ge=0)] = 0
     ensemble: EnsembleTable = EnsembleTable()
     student: StudentTable = StudentTable()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from service.machine import processor, usable_cpus
 from service.manifest import Manifest
 from trainer.checkpoint import write_bytes
 from trainer.evaluate import Results, Row
@@ -99,11 +98,6 @@ def write_results(
 
 
 def hardware(device: torch.device) -> str:
-    """The processor, its cores, and the GPU where one was used."""
-    cpu = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
-    text = f"{cpu}, {len(os.sched_getaffinity(0))} cores"
+    """The processor, the CPUs that were used of it, and the GPU where one was."""
+    text = f"{processor()}, {usable_cpus()} CPUs"
     return f"{text}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else text

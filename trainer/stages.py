@@ -22,6 +22,7 @@ from trainer.checkpoint import load_tensors, save_tensors
 from trainer.data.split import Part, Split
 from trainer.display import Display
 from trainer.ensemble import Ensemble, predict
+from trainer.errors import RunError
 from trainer.fit import Choice, Examples, Loss, Progress, View, fit
 from trainer.networks import Stack, normalise_for
 from trainer.recipe import Training
@@ -135,4 +136,7 @@ def soft_targets(workshop: Workshop, teacher: Ensemble) -> Tensor:
         with workshop.display.stage("soft targets", 1):
             log_p_NK = predict(teacher.to(workshop.device), workshop.train.inputs)
             write_targets(path, log_p_NK, teacher_sha256=teacher_sha256, data_sha256=data_sha256)
-    return read_targets(path, teacher_sha256=teacher_sha256, data_sha256=data_sha256).to(workshop.device)
+    log_p_NK = read_targets(path, teacher_sha256=teacher_sha256, data_sha256=data_sha256)
+    if len(log_p_NK) != len(workshop.train.labels):
+        raise RunError(f"{path}: {len(log_p_NK)} soft targets for {len(workshop.train.labels)} training examples")
+    return log_p_NK.to(workshop.device)

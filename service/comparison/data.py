@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.body import shown
-from service.catalogue import read_held_out
 from service.errors import InputError
+from service.held_out import read_held_out
 from service.library import Library
 from service.manifest import HELD_OUT, Manifest
 from service.model import Model
@@ -71,7 +71,7 @@ def held_out(library: Library, models: Sequence[Model], limit: int, seed: int) -
     """
     for first, second in pairwise(models):
         _check_same(first.manifest, second.manifest)
-    inputs, labels = read_held_out(library, models[0])
+    inputs, labels = read_held_out(library.directory, models[0].manifest)
     drawn = np.random.default_rng(seed).choice(len(inputs), size=min(limit, len(inputs)), replace=False)
     return Data(inputs[drawn], labels[drawn], "held-out", limit, models[0].manifest.files[HELD_OUT].sha256)
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 
 import onnxruntime
 
 from service.comparison.report import Machine
-from service.settings import usable_cpus
-
-CPUINFO = Path("/proc/cpuinfo")
+from service.machine import processor, usable_cpus
 
 
 def machine() -> Machine:
@@ -24,13 +21,3 @@ def machine() -> Machine:
         python=platform.python_version(),
         onnxruntime=str(onnxruntime.__version__),
     )
-
-
-def processor(cpuinfo: Path = CPUINFO) -> str:
-    """The processor's name as the kernel tells it, else its architecture: not every kernel tells."""
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

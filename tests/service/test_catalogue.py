@@ -164,3 +164,15 @@ async def test_a_held_out_set_that_is_no_npz_is_refused(tmp_path: Path):
     assert answer.json()["error"].startswith(
         "digits-student/1: held-out.npz is not a file of the arrays inputs and labels: "
     )
+
+
+async def test_a_held_out_set_with_nan_is_refused(tmp_path: Path):
+    """A graph that is asked with NaN answers with NaN."""
+    inputs = np.full((3, 8, 8), np.nan, dtype=np.float32)
+    relabel(write_model(tmp_path), HELD_OUT, lambda path: np.savez(path, inputs=inputs, labels=[0, 1, 2]))
+    async with serving(tmp_path) as client:
+        answer = await client.get("/models/digits-student/examples")
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "digits-student/1: held-out.npz holds NaN or infinity, expected finite inputs"},
+    )

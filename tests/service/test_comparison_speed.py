@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from service.comparison.data import Data
-from service.comparison.machine import processor
 from service.comparison.measurement import Plan, measure
 from service.comparison.speed import FEWEST_CALLS, Stream, batches, block_s, timed_blocks
 from service.errors import InputError
+from service.machine import processor
 from service.model import Model, Prediction, load_model
 from tests.repositories import examples, write_model
 

@@ -56,6 +56,13 @@ def external_in_a_constant(proto: onnx.ModelProto) -> None:
     attribute.t.external_data.add(key="location", value="weights.bin")
 
 
+def external_and_sparse(proto: onnx.ModelProto) -> None:
+    tensor = proto.graph.sparse_initializer.add(dims=[3])
+    tensor.indices.CopyFrom(numpy_helper.from_array(np.zeros(1, dtype=np.int64)))
+    tensor.values.CopyFrom(numpy_helper.from_array(np.zeros(1, dtype=np.float32)))
+    tensor.values.external_data.add(key="location", value="weights.bin")
+
+
 def control_flow(proto: onnx.ModelProto) -> None:
     body = helper.make_graph([], "body", [], [])
     proto.graph.node.append(helper.make_node("Loop", ["", "", "W"], ["w"], body=body))
@@ -76,6 +83,7 @@ def functions(proto: onnx.ModelProto) -> None:
         (LINEAR[:200], "model.onnx is not an ONNX graph"),
         (changed(external), "model.onnx keeps weights in other files; a model is one file"),
         (changed(external_in_a_constant), "model.onnx keeps weights in other files"),
+        (changed(external_and_sparse), "model.onnx keeps weights in other files"),
         (changed(control_flow), "operator Loop holds a nested graph: control flow is refused"),
         (changed(foreign), "operator Softmax is of domain 'com.example', expected a standard one"),
         (changed(functions), "model.onnx defines functions of its own, expected standard operators"),

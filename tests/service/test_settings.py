@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError
-from service.settings import Settings, help_of, read_settings, usable_cpus
+from service.machine import usable_cpus
+from service.settings import Settings, help_of, read_settings
 
 CPUS = len(os.sched_getaffinity(0))
 

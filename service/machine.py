@@ -1,0 +1,59 @@
+"""What this process runs on: its processor, and how many CPUs it may really use. It knows the kernel's files."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def processor(cpuinfo: Path = CPUINFO) -> str:
+    """The processor's name as the kernel tells it, else its architecture: not every kernel tells."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def usable_cpus(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
+    """CPUs that this process may really use: those it is bound to, and no more than its cgroups' quota pays for.
+
+    `cgroups` is where the cgroup file system is mounted, `membership` the file that names the process's own group.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([float(bound), *_quotas(cgroups, membership)])))
+
+
+def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
+    """The CPU quotas, in CPUs, of the process's group and those above it, of cgroups version 2 and 1."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:  # no Linux, no cgroups
+        return
+    for _, controllers, group in (line.split(":", 2) for line in lines):
+        root = cgroups / "cpu" if "cpu" in controllers.split(",") else cgroups
+        own = root / group.lstrip("/")
+        # Inside a container the group's path is the host's, while its files are at the root of the mount.
+        for folder in (own, *(parent for parent in own.parents if parent.is_relative_to(root))):
+            yield from _quota(folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    version_2, version_1 = folder / "cpu.max", folder / "cpu.cfs_quota_us"
+    try:
+        if version_2.exists():
+            quota, period = version_2.read_text().split()
+        else:
+            quota, period = version_1.read_text(), (folder / "cpu.cfs_period_us").read_text()
+    except OSError:  # this group has no quota of its own
+        return
+    if quota.strip() not in {"max", "-1"}:
+        yield float(quota) / float(period)
