@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import platformdirs
 from rich.console import Console
@@ -17,6 +20,14 @@ from trainer.errors import TrainerError
 from trainer.recipe import read_recipe, shipped
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the line and leaves."""
+        self.exit(EXIT_ERROR, f"trainer: {message}; --help says more\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser, with the environment's defaults read now."""
-    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    parser = Parser(prog="python -m trainer", description=__doc__)
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     verb = verbs.add_parser(
         "train",
@@ -59,7 +70,7 @@ def _add_options(verb: argparse.ArgumentParser) -> None:
     add("--data-dir", type=Path, default=Path(data) if data else None, metavar="D", help=text)
     text = "model repository to publish into (default: models)"
     add("--models-dir", type=Path, default=Path("models"), metavar="M", help=text)
-    text = f"checkpoints, soft targets, tables and plots (default: {runs})"
+    text = f"checkpoints, soft targets, tables and plots (default: {runs})".replace("%", "%%")
     add("--runs-dir", type=Path, default=runs, metavar="R", help=text)
     text = "auto takes CUDA where PyTorch finds it (default: auto)"
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
@@ -90,15 +101,14 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and {2**31 - 1}")
-    return value
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number between 0 and {2**31 - 1}")
+    return int(text)
 
 
 def _resume_command(given: Sequence[str]) -> str:
     rest = [argument for argument in given if argument != "--resume"]
-    return " ".join(["python -m trainer", *rest, "--resume"])
+    return shlex.join(["python", "-m", "trainer", *rest, "--resume"])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,19 @@ from trainer.errors import RunError
 
 def write_bytes(path: Path, raw: bytes) -> None:
     """Writes beside the place and renames, so that `path` is the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise RunError(f"cannot write {path}: {error.strerror}; choose another place with --runs-dir") from error
+    finally:
+        with suppress(OSError):  # after the rename there is none
+            beside.unlink()
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

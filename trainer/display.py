@@ -29,7 +29,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:

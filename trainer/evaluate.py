@@ -97,10 +97,10 @@ def evaluate(contenders: Sequence[Contender], members: Sequence[nn.Module], test
 
 
 def gain_kept(student_N: Labels, baseline_N: Labels, ensemble_N: Labels, labels_N: Labels) -> Gain:
-    """The gain from predicted labels [N] on the same examples."""
+    """The gain from predicted labels [N] on the same examples; a loss is no gain to keep a share of."""
     ensemble = measures.accuracy_difference(ensemble_N, baseline_N, labels_N)
     student = measures.accuracy_difference(student_N, baseline_N, labels_N)
-    known = ensemble.value != 0 and not ensemble.interval.low <= 0 <= ensemble.interval.high
+    known = ensemble.value > 0 and ensemble.interval.low > 0
     return Gain(student.value / ensemble.value if known else None, ensemble, student)
 
 

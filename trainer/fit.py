@@ -129,11 +129,7 @@ class _State:
             losses_M = loss(self.stack(batch.inputs, self.generators), batch)
             losses_M.sum().backward()
             self.optimiser.step()
-        if not losses_M.isfinite().all():
-            raise TrainerError(
-                f"training diverged in epoch {self.epoch + 1}: the loss is {losses_M.detach().cpu().tolist()}; "
-                f"try a learning_rate below {self.settings.learning_rate}"
-            )
+        self._check_finite(losses_M.detach())
 
     def _batch(self, train: Examples, indices_MB: Tensor) -> Batch:
         inputs = train.inputs[indices_MB]
@@ -145,6 +141,7 @@ class _State:
     def validate(self, validation: Examples) -> None:
         """Keeps each member's weights where this epoch has fewer validation errors, or as many at a lower NLL."""
         errors_M, nll_M = score(self.stack, validation)
+        self._check_finite(nll_M)
         better_M = (errors_M < self.best_errors) | ((errors_M == self.best_errors) & (nll_M < self.best_nll))
         self.best_errors = torch.where(better_M, errors_M, self.best_errors)
         self.best_nll = torch.where(better_M, nll_M, self.best_nll)
@@ -152,6 +149,13 @@ class _State:
         chosen = better_M.to(self.best[0].device).view(-1, 1, 1)
         for kept, parameter in zip(self.best, self.stack.parameters(), strict=True):
             kept.copy_(torch.where(chosen, parameter.detach(), kept))
+
+    def _check_finite(self, losses_M: Tensor) -> None:
+        if not losses_M.isfinite().all():
+            raise TrainerError(
+                f"training diverged in epoch {self.epoch + 1}: the loss is {losses_M.tolist()}; "
+                f"try a learning_rate below {self.settings.learning_rate}"
+            )
 
     def finish(self) -> Choice:
         """Puts the best weights into the stack."""

@@ -38,8 +38,9 @@ def normalise_for(train_inputs: np.ndarray, image: ImageSpec | None) -> Normalis
     if image is not None:
         low, high = image.range
         return Normalise(torch.tensor(low), torch.tensor(high - low))
-    mean = torch.from_numpy(train_inputs.mean(axis=0, dtype=np.float64).astype(np.float32))
-    scale = torch.from_numpy(train_inputs.std(axis=0, dtype=np.float64).astype(np.float32))
+    features = train_inputs.astype(np.float32)  # in float64 the deviation of equal features is rounding, and not 0
+    mean = torch.from_numpy(features.mean(axis=0, dtype=np.float64).astype(np.float32))
+    scale = torch.from_numpy(features.std(axis=0, dtype=np.float64).astype(np.float32))
     return Normalise(mean, torch.where(scale > 0, scale, torch.ones_like(scale)))  # a constant feature stays 0
 
 

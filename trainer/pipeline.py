@@ -22,6 +22,7 @@ from trainer.evaluate import evaluate
 from trainer.fit import Batch, Examples, View
 from trainer.models import contenders_of, publish_all
 from trainer.plots import draw_plots
+from trainer.publish import check_repository
 from trainer.recipe import Recipe
 from trainer.report import show_results, write_results
 from trainer.runs import open_run, run_name
@@ -49,7 +50,10 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
     with display.stage("data", 1):
         split = load_data(recipe, recipe_dir, options.data_dir)
     check_views(recipe, split)
+    check_repository(options.models_dir)
     name = run_name(recipe, data_sha256=split.sha256(), seed=options.seed, device=device.type)
+    if options.resume and not (options.runs_dir / name).exists():
+        display.say("no run of this recipe, seed, data and device to resume: starting from the beginning")
     with open_run(options.runs_dir, name, resume=options.resume) as folder:
         train, validation = training_examples(recipe, split, device), examples(split.validation, device)
         workshop = Workshop(folder, split, train, validation, device, display)

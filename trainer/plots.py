@@ -5,6 +5,8 @@ It knows results and predictions, not how they came about. It draws without a di
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from service import measures
 from service.manifest import Role
+from trainer.checkpoint import write_bytes
 from trainer.data.split import Part, Split
 from trainer.ensemble import predict
 from trainer.evaluate import Contender, Results, Row
@@ -50,9 +53,8 @@ def _accuracy_against_size(rows: Sequence[Row]) -> Figure:
         else:
             deviation = 100 * row.spread.deviation / row.examples if row.spread else 0.0
             low, high = share - deviation, share + deviation
-        axes.errorbar(
-            row.parameters, share, [[share - low], [high - share]], fmt="o", capsize=4, color=COLOURS[row.role]
-        )
+        lengths = [[max(0.0, share - low)], [max(0.0, high - share)]]  # rounding can make one of 0 negative
+        axes.errorbar(row.parameters, share, lengths, fmt="o", capsize=4, color=COLOURS[row.role])
         axes.annotate(row.role, (row.parameters, share), xytext=(8, 4), textcoords="offset points")
     axes.set(xscale="log", xlabel="parameters", ylabel="test accuracy, %", title="Accuracy against size")
     axes.margins(x=0.2)
@@ -96,7 +98,7 @@ def _soft_targets(log_p_NK: NDArray[np.floating], split: Split, temperature: flo
             axes.bar(range(len(split.classes)), probabilities_K, color=COLOURS["ensemble"])
             axes.set(ylim=(0, 1), yticks=(0, 1))
             if len(split.classes) <= 12:
-                axes.set_xticks(range(len(split.classes)), split.classes)
+                axes.set_xticks(range(len(split.classes)), split.classes, parse_math=False)
     for axes, at in zip(panels[0, 1:], temperatures, strict=True):
         axes.set_title(f"T = {at:g}")
     figure.suptitle("Soft targets of the ensemble")
@@ -108,8 +110,12 @@ def _picture(axes: Axes, example: NDArray, split: Split, label: int) -> None:
         low, high = split.image.range
         axes.imshow(example, cmap="gray", vmin=low, vmax=high)
     axes.set_axis_off()
-    axes.set_title(split.classes[label])
+    axes.set_title(split.classes[label], parse_math=False)
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=110)
+    raw = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a class may have any name
+        figure.savefig(raw, dpi=110, format="png")
+    write_bytes(path, raw.getvalue())

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,19 @@ def publish(models_dir: Path, artefact: Artefact) -> Manifest:
         raise ExportError(
             f"cannot publish {artefact.name} in {models_dir}: {error.strerror or error}; what stood there is untouched"
         ) from error
+
+
+def check_repository(models_dir: Path) -> None:
+    """Raises ExportError where nothing could be published: better told before hours of training than after."""
+    try:
+        with _staging(models_dir) as staging:
+            if staging.stat().st_dev != models_dir.stat().st_dev:
+                raise ExportError(
+                    f"cannot publish in {models_dir}: it is a mount of its own and versions are staged beside it; "
+                    "mount the folder above it"
+                )
+    except OSError as error:
+        raise ExportError(f"cannot publish in {models_dir}: {error.strerror or error}") from error
 
 
 def _publish(models_dir: Path, staging: Path, artefact: Artefact) -> Manifest:
@@ -122,14 +136,14 @@ def triton_config(name: str, shape: tuple[int, ...], classes: int) -> str:
 
 def _refuse_other_interface(standing: Path, interface: dict[str, str]) -> None:
     for name, text in interface.items():
-        if standing.exists() and (standing / name).read_text() != text:
+        if standing.exists() and (standing / name).read_bytes() != text.encode():
             raise ExportError(
                 f"{standing.name}: the interface changed: its {name} is not the one that stands; choose another name"
             )
 
 
 def _next_version(standing: Path) -> int:
-    versions = [int(entry.name) for entry in standing.glob("*") if entry.name.isdigit()]
+    versions = [int(entry.name) for entry in standing.glob("*") if re.fullmatch("[0-9]+", entry.name)]
     return max(versions, default=0) + 1
 
 
@@ -141,8 +155,9 @@ def _staging(models_dir: Path) -> Iterator[Path]:
     root.mkdir(exist_ok=True)
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in root.glob("*/"):  # by processes that were killed
+            shutil.rmtree(left, ignore_errors=True)
         folder = root / str(os.getpid())
-        shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
         folder.mkdir()
         try:
             yield folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -18,9 +19,9 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Table(BaseModel):
-    """A table of a recipe: immutable, without unknown keys."""
+    """A table of a recipe: immutable, without unknown keys, without silent conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Training(Table):
@@ -74,7 +75,7 @@ class Recipe(Table):
     scaled and moved a little, join the training examples of members, student and baseline alike.
     """
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]  # a model's name adds its role, to 128 at most
     data: Annotated[str, Field(min_length=1)]
     validation: Share = 0.2
     test: Share = 0.2
@@ -113,7 +114,9 @@ def read_recipe(given: str) -> tuple[Recipe, Path]:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {given} is not TOML: {error}") from error
     try:
-        return Recipe.model_validate({"name": path.stem, **values}), path.parent
+        # By way of JSON, for which pydantic's strict mode takes an array for a tuple but no text for a number.
+        text = json.dumps({"name": path.stem, **values}, default=str)
+        return Recipe.model_validate_json(text), path.parent
     except ValidationError as error:
         raise RecipeError(f"recipe {given}: {_describe(error)}") from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ def run_name(recipe: Recipe, *, data_sha256: str, seed: int, device: str) -> str
 def open_run(runs_dir: Path, name: str, *, resume: bool) -> Iterator[Path]:
     """The folder of a run, locked against a second trainer; empty unless `resume`.
 
-    An unfinished run that is not resumed is kept as `<name>.previous`. Raises RunError where another trainer has it
-    or it cannot be made.
+    An unfinished run that is not resumed is kept as `<name>.previous-1`, -2 and so on. Raises RunError where another
+    trainer has it or it cannot be made.
     """
     folder = runs_dir / name
     try:
@@ -47,16 +48,22 @@ def open_run(runs_dir: Path, name: str, *, resume: bool) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(f"another trainer is at work on the run {folder}") from error
-        if not resume and folder.exists():
-            _set_aside(folder)
-        folder.mkdir(exist_ok=True)
+        try:
+            if not resume and folder.exists():
+                _set_aside(folder)
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot use the run's folder {folder}: {error.strerror}") from error
         yield folder
 
 
 def _set_aside(folder: Path) -> None:
-    if not (folder / RESULTS).exists():
-        previous = folder.with_name(f"{folder.name}.previous")
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    else:
+    if (folder / RESULTS).exists() or not any(folder.iterdir()):
         shutil.rmtree(folder)  # a finished run comes out the same again
+    else:
+        numbers = (number for number in itertools.count(1) if not _previous(folder, number).exists())
+        folder.rename(_previous(folder, next(numbers)))
+
+
+def _previous(folder: Path, number: int) -> Path:
+    return folder.with_name(f"{folder.name}.previous-{number}")

@@ -29,8 +29,8 @@ def affine_views(images_NHW: Tensor, count: int, seed: int, background: float) -
     """`count` further views of every image, [count * N, H, W]: each slanted, scaled and moved a little of its own.
 
     Slant is normal with deviation 0.15, width is within 15 %, height within 8 %, and the shift within 0.4 pixels, about
-    what tells one hand from another. View v of image n is number v * N + n, and the seed alone decides what it is, so
-    that soft targets of views can be stored.
+    what tells one hand from another. View v of image n is number v * N + n; the same seed, count and N give the same
+    views, so that their soft targets can be stored.
     """
     total, height, width = count * len(images_NHW), *images_NHW.shape[1:]
     draw = torch.Generator().manual_seed(seed)

@@ -269,8 +269,8 @@ async def test_a_held_out_set_with_nan_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, inputs=np.full((3, 8, 8), np.nan), labels=np.zeros(3, np.int64))
     status, text = await held_out_refusal(tmp_path, buffer.getvalue())
-    assert status == 422
-    assert text.startswith("digits-student/1 gives no finite answer to example 0, whose values go from nan to nan")
+    assert status == 500
+    assert text == "digits-student/1: held-out.npz holds NaN or infinity, expected finite inputs"
 
 
 async def test_a_held_out_set_that_differs_from_its_manifest_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from trainer.data.arrays import load_npz
@@ -25,7 +26,7 @@ def load_data(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
         return load_digits(shares)
     if recipe.data == "mnist":
         return load_mnist(data_dir, shares)
-    path = folder / Path(recipe.data).expanduser()
+    path = folder / os.path.expanduser(recipe.data)  # noqa: PTH111 - Path's raises where there is no such user
     if path.suffix == ".npz":
         return load_npz(path, shares)
     if path.is_dir():

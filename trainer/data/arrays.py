@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from service.manifest import ImageSpec
@@ -30,7 +31,7 @@ def load_npz(path: Path, shares: Shares) -> Split:
     if labels.dtype.kind not in "iu":
         raise DataError(f"{path}: labels are of type {labels.dtype}, expected integers; name the classes in `classes`")
     labels = labels.astype(np.int64)
-    classes = tuple(map(str, arrays.get("classes", range(int(labels.max()) + 1))))
+    classes = _classes(path, arrays.get("classes"), labels)
     part_N = arrays.get("split")
     if part_N is None:
         part_N = stratified(path.name, labels, shares)
@@ -44,15 +45,39 @@ def load_npz(path: Path, shares: Shares) -> Split:
     return make_split(path.stem, inputs, labels, classes, image, part_N)
 
 
+def _classes(path: Path, names: NDArray | None, labels: NDArray[np.int64]) -> tuple[str, ...]:
+    if names is None:
+        if labels.max() >= len(labels):
+            raise DataError(f"{path}: labels go up to {labels.max()}, expected 0 to K-1 for K classes")
+        return tuple(map(str, range(int(labels.max()) + 1)))
+    if names.ndim != 1 or names.dtype.kind not in "Uiu":
+        raise DataError(
+            f"{path}: classes have shape {list(names.shape)} and type {names.dtype}, expected [K] names as text"
+        )
+    return tuple(map(str, names))
+
+
 def _read(path: Path) -> dict[str, NDArray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, _archive(opened) as file:  # np.load leaves a damaged file open
             unknown = sorted(set(file.files) - set(KEYS))
             if unknown or not {"inputs", "labels"} <= set(file.files):
                 held = ", ".join(file.files)
                 raise DataError(f"{path} holds {held}; expected inputs, labels and optionally classes, split")
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("it holds a file that is no array")
+            return arrays
     except FileNotFoundError as error:
         raise DataError(f"no data at {path}: expected an .npz file with `inputs` and `labels`") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # what zipfile, zlib and numpy raise on a damaged file shares no other base class
         raise DataError(f"{path} is no .npz file of plain arrays: {error}") from error
+
+
+def _archive(file: BinaryIO) -> NpzFile:
+    archive = np.load(file, allow_pickle=False)
+    if not isinstance(archive, NpzFile):
+        raise ValueError("it holds one array; np.savez writes several")
+    return archive

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from service.inputs.images import decode_image
 
 from service.errors import InputError
+from service.inputs.images import decode_image
 from service.manifest import ImageSpec
 from trainer.data.split import Shares, Split, make_split, stratified
 from trainer.errors import DataError

@@ -38,6 +38,12 @@ def load_mnist(data_dir: Path | None, shares: Shares, base_url: str = BASE_URL) 
     if missing:
         raise DataError(f"MNIST: {folder} lacks {', '.join(missing)}; {_what_to_do()}")
     train_images, train_labels, test_images, test_labels = (read_idx(folder / name) for name in FILES)
+    for images, digits, name in ((train_images, train_labels, "train"), (test_images, test_labels, "t10k")):
+        if images.ndim != 3 or digits.ndim != 1 or len(images) != len(digits):
+            raise DataError(
+                f"MNIST: the {name} files of {folder} hold images {list(images.shape)} and labels "
+                f"{list(digits.shape)}, expected [N, 28, 28] and [N]; {_what_to_do()}"
+            )
     part_N = np.full(len(train_labels) + len(test_labels), TEST, dtype=np.int8)
     labels = np.concatenate([train_labels, test_labels]).astype(np.int64)
     train = labels[: len(train_labels)]

@@ -68,6 +68,14 @@ def make_split(
     if not finite.all():
         rows = np.unique(np.argwhere(~finite)[:, 0])
         raise DataError(f"{name}: {len(rows)} examples hold NaN or infinity as float32, the first is number {rows[0]}")
+    if not inputs[:1].size:
+        raise DataError(f"{name}: inputs have shape {list(inputs.shape)}, expected at least one number an example")
+    if len(set(classes)) < len(classes):
+        twice = sorted({label for label in classes if classes.count(label) > 1})
+        raise DataError(f"{name}: two classes have the name {', '.join(twice)}")
+    broken = [label for label in classes if len(label.splitlines()) != 1]
+    if broken:
+        raise DataError(f"{name}: the class name {broken[0]!r} is not one line of text")
     if len(classes) < 2:
         raise DataError(f"{name}: {len(classes)} class, expected at least 2")
     if labels.min() < 0 or labels.max() >= len(classes):

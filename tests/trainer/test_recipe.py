@@ -1,0 +1,185 @@
+"""Recipes: what ships is valid, and every mistake is told by key, value and what was expected."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from trainer.errors import RecipeError
+from trainer.recipe import EnsembleTable, Recipe, StudentTable, read_recipe, shipped
+
+
+def recipe(folder: Path, text: str, name: str = "mine.toml") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def error_of(given: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(given)
+    return str(caught.value).replace(given, "FILE")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "mnist-quick"])
+def test_what_ships_is_valid(name):
+    """By its name alone."""
+    read, _ = read_recipe(name)
+    assert read.name == name
+    assert read.data == name.removesuffix("-quick")
+
+
+def test_these_ship():
+    assert shipped() == ["digits", "mnist", "mnist-quick"]
+
+
+def test_the_digits_student_is_ten_times_smaller():
+    """Parameters of the shipped recipe, counted by hand from its widths."""
+    read, _ = read_recipe("digits")
+
+    def count(hidden: tuple[int, ...]) -> int:
+        sizes = (64, *hidden, 10)
+        return sum((wide + 1) * high for wide, high in pairwise(sizes))
+
+    assert read.ensemble.members * count(read.ensemble.hidden) >= 10 * count(read.student.hidden)
+
+
+def test_mnist_has_the_networks_of_section_3():
+    read, _ = read_recipe("mnist")
+    assert (read.ensemble.hidden, read.ensemble.jitter, read.ensemble.members) == ((1200, 1200), 2, 10)
+    assert read.ensemble.dropout > 0
+    assert read.student.hidden == (800, 800)
+
+
+def test_one_line_is_a_recipe(tmp_path):
+    """Everything but the data has a default; the name is the file's stem, paths are relative to its folder."""
+    read, folder = read_recipe(recipe(tmp_path, 'data = "mine.npz"'))
+    assert read == Recipe(name="mine", data="mine.npz", ensemble=EnsembleTable(), student=StudentTable())
+    assert folder == tmp_path
+    assert (read.validation, read.test, read.split_seed) == (0.2, 0.2, 0)
+    assert (read.ensemble.members, read.ensemble.hidden, read.ensemble.mean) == (10, (128, 128), "arithmetic")
+    assert (read.student.hidden, read.student.temperature, read.student.hard_weight) == ((32,), 4.0, 0.1)
+
+
+def test_a_recipe_may_name_itself(tmp_path):
+    assert read_recipe(recipe(tmp_path, 'data = "digits"\nname = "other"'))[0].name == "other"
+
+
+def test_values_are_read(tmp_path):
+    tables = '[student]\nhidden = []\nhard_weight = 1\n[ensemble]\nmean = "geometric"'
+    text = f'data = "digits"\nimage_size = [8, 9]\n{tables}'
+    read, _ = read_recipe(recipe(tmp_path, text))
+    assert read.image_size == (8, 9)
+    assert (read.student.hidden, read.student.hard_weight) == ((), 1.0)
+    assert read.ensemble.mean == "geometric"
+
+
+def test_an_unknown_key_is_refused_by_name(tmp_path):
+    assert error_of(recipe(tmp_path, 'data = "digits"\nepochs = 3')) == (
+        "recipe FILE: unknown key 'epochs'; known there: "
+        "name, data, validation, test, split_seed, image_size, views, ensemble, student"
+    )
+
+
+def test_an_unknown_key_of_a_table_is_refused_by_name(tmp_path):
+    assert error_of(recipe(tmp_path, 'data = "digits"\n[student]\nepoch = 3')) == (
+        "recipe FILE: unknown key 'student.epoch'; known there: "
+        "hidden, dropout, epochs, batch_size, learning_rate, weight_decay, temperature, hard_weight, seeds"
+    )
+    assert error_of(recipe(tmp_path, 'data = "digits"\n[ensemble]\ntemperature = 3')) == (
+        "recipe FILE: unknown key 'ensemble.temperature'; known there: "
+        "hidden, dropout, epochs, batch_size, learning_rate, weight_decay, members, mean, jitter"
+    )
+
+
+def test_every_mistake_is_told_at_once(tmp_path):
+    message = error_of(recipe(tmp_path, "validation = 2.0\n[ensemble]\nmembers = 1\nsize = 3"))
+    for part in ("data: Field required", "validation: ", "ensemble.members: ", "unknown key 'ensemble.size'"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("[ensemble]\nmembers = 1", "ensemble.members: Input should be greater than or equal to 2"),
+        ("[ensemble]\nhidden = [0]", "ensemble.hidden.0: Input should be greater than or equal to 1"),
+        ("[ensemble]\nhidden = 32", "ensemble.hidden: Input should be a valid "),
+        ("[ensemble]\ndropout = 1.0", "ensemble.dropout: Input should be less than 1"),
+        ("[ensemble]\njitter = -1", "ensemble.jitter: Input should be greater than or equal to 0"),
+        ("[ensemble]\nepochs = 0", "ensemble.epochs: Input should be greater than or equal to 1"),
+        ("[ensemble]\nepochs = 2.5", "ensemble.epochs: Input should be a valid integer"),
+        ("[ensemble]\nlearning_rate = 0.0", "ensemble.learning_rate: Input should be greater than 0"),
+        ("[ensemble]\nlearning_rate = inf", "ensemble.learning_rate: Input should be a finite number"),
+        ("[ensemble]\nlearning_rate = nan", "ensemble.learning_rate: Input should be a finite number"),
+        ('[ensemble]\nmean = "harmonic"', "ensemble.mean: Input should be 'arithmetic' or 'geometric'"),
+        ("[student]\ntemperature = 0", "student.temperature: Input should be greater than 0"),
+        ("[student]\nhard_weight = 1.1", "student.hard_weight: Input should be less than or equal to 1"),
+        ("[student]\nseeds = 0", "student.seeds: Input should be greater than or equal to 1"),
+        ("validation = 0.0", "validation: Input should be greater than 0"),
+        ("validation = 0.6\ntest = 0.4", "validation 0.6 + test 0.4 leave nothing to train on"),
+        ("image_size = [28]", "image_size.1: Field required"),
+        ("views = -1", "views: Input should be greater than or equal to 0"),
+        ("split_seed = -1", "split_seed: Input should be greater than or equal to 0"),
+        ('name = "a/b"', "name: String should match pattern"),
+    ],
+)
+def test_wrong_values(tmp_path, line, told):
+    """The key, and what was expected."""
+    message = error_of(recipe(tmp_path, f'data = "digits"\n{line}'))
+    assert message.startswith("recipe FILE: ")
+    assert told in message
+
+
+@pytest.mark.parametrize("line", ['epochs = "60"', "epochs = true", 'hidden = ["32"]', 'learning_rate = "fast"'])
+def test_values_of_another_type_are_not_converted(tmp_path, line):
+    """A number in quotation marks is a mistake, and true is not 1."""
+    assert f"ensemble.{line.split()[0]}" in error_of(recipe(tmp_path, f'data = "digits"\n[ensemble]\n{line}'))
+
+
+def test_an_unknown_recipe_lists_what_ships():
+    message = "no recipe 'nope': expected one that ships (digits, mnist, mnist-quick) or the path of a .toml file"
+    with pytest.raises(RecipeError) as caught:
+        read_recipe("nope")
+    assert str(caught.value) == message
+
+
+def test_a_missing_file_lists_what_ships(tmp_path):
+    message = "no recipe 'FILE': expected one that ships (digits, mnist, mnist-quick) or the path of a .toml file"
+    assert error_of(str(tmp_path / "mine.toml")) == message
+    (tmp_path / "file").write_text("")
+    assert error_of(str(tmp_path / "file" / "mine.toml")) == message
+
+
+@pytest.mark.parametrize("text", ["data = digits", "data", "[ensemble\n", 'data = "a"\ndata = "b"'])
+def test_what_is_not_toml(tmp_path, text):
+    """With the place of the mistake."""
+    message = error_of(recipe(tmp_path, text))
+    assert message.startswith("recipe FILE is not TOML: ")
+    assert "(at " in message
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    assert error_of(str(tmp_path)).startswith("cannot read recipe FILE: ")
+
+
+def test_bytes_are_no_recipe(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
+    assert error_of(str(tmp_path / "mine.toml")).startswith("cannot read recipe FILE: ")
+
+
+@pytest.mark.parametrize("name", ["My Recipe.toml", "-x.toml", "é.toml"])
+def test_a_stem_that_is_no_name(tmp_path, name):
+    """The error says that it is about the name, and what a name is."""
+    message = error_of(recipe(tmp_path, 'data = "digits"', name))
+    assert message.startswith("recipe FILE: name: String should match pattern '^[a-z0-9][a-z0-9._-]")
+
+
+def test_a_name_leaves_room_for_the_models_names(tmp_path):
+    """`<name>-ensemble` must still be a model's name, of 128 characters at most, and that is told before training."""
+    assert "name: " in error_of(recipe(tmp_path, 'data = "digits"', f"{'a' * 120}.toml"))
+    assert read_recipe(recipe(tmp_path, 'data = "digits"', f"{'a' * 100}.toml"))[0].name == "a" * 100
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(Exception, match="frozen"):
+        read_recipe("digits")[0].name = "other"
