@@ -1,0 +1,64 @@
+"""New versions are picked up while requests go on, and none of these fails."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.manifest import GRAPH
+from tests.repositories import examples, serving, write_model
+
+
+async def test_versions_come_and_go_under_load_without_a_failed_request(tmp_path: Path):
+    """Four clients ask all the while; a good, a broken and another good version appear, and the first one goes."""
+    models = tmp_path / "models"
+    write_model(models, seed=1)
+    inputs, _ = examples(count=3)
+    seen: set[int] = set()
+    done = asyncio.Event()
+
+    async with serving(models, reload_s=0.02) as client:
+
+        async def ask() -> None:
+            while not done.is_set():
+                answer = await client.post("/predict", json={"inputs": inputs.tolist()})
+                assert answer.status_code == 200, answer.text
+                seen.add(answer.json()["version"])
+
+        clients = [asyncio.create_task(ask()) for _ in range(4)]
+        try:
+            await _until(client, version=1)
+            write_model(models, version=2, seed=2)
+            await _until(client, version=2)
+            _publish_broken(tmp_path, models, version=3)
+            reason = (await _until(client, refused=1))["refused"][0]["reason"]
+            write_model(models, version=4, seed=4)
+            shutil.rmtree(models / "digits-student" / "1")
+            await _until(client, version=4)
+        finally:
+            done.set()
+            await asyncio.gather(*clients)
+
+    assert seen == {1, 2, 4}
+    assert reason.startswith("digits-student/3: model.onnx does not match its manifest")
+
+
+def _publish_broken(folder: Path, models: Path, version: int) -> None:
+    """A version whose graph is cut short, renamed into place as the trainer would."""
+    broken = write_model(folder / "staging", version=version)
+    (broken / GRAPH).write_bytes((broken / GRAPH).read_bytes()[:-10])
+    broken.rename(models / "digits-student" / str(version))
+
+
+async def _until(client: httpx.AsyncClient, version: int | None = None, refused: int = 0) -> dict[str, Any]:
+    """Waits until that version is the newest, or so many are refused."""
+    for _ in range(500):
+        listed: dict[str, Any] = (await client.get("/models")).json()
+        if len(listed["refused"]) >= refused and version in (None, listed["models"][0]["version"]):
+            return listed
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"version {version}, {refused} refused: not after ten seconds, but {listed}")
