@@ -49,7 +49,7 @@ $(VENV)/bin/pip:
 # torch first and by itself, so that nothing else can choose its build.
 $(VENV)/.torch: $(VENV)/bin/pip constraints.txt
 ifeq ($(ACCELERATOR),cpu)
-	$(PIP) --retries 1 --timeout 15 --extra-index-url $(TORCH_INDEX) torch
+	$(PIP) --retries 1 --timeout 15 --no-deps --extra-index-url $(TORCH_INDEX) torch
 else
 	$(PIP) torch
 endif

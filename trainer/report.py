@@ -69,7 +69,7 @@ def show_results(console: Console, results: Results) -> None:
     for row in results.rows:
         table.add_row(*cells(row), style="bold" if row.role == "student" else None)
     # A narrow terminal wraps the table's lines, which beats cutting its figures off.
-    wide = Console(file=console.file, width=max(console.width, 96), force_terminal=console.is_terminal)
+    wide = Console(file=console.file, width=max(console.width, 120), force_terminal=console.is_terminal)
     wide.print(table)
     for note in notes(results):
         console.print(note, highlight=False)
