@@ -82,11 +82,17 @@ class Stack(nn.Module):
         return hidden
 
     def _dropout_mask(self, hidden_MBD: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        mask = torch.empty_like(hidden_MBD)
-        keep = 1.0 - self.dropout
-        for row, generator in zip(mask, generators, strict=True):
-            row.bernoulli_(keep, generator=generator)
-        return mask.div_(keep)
+        """1 / keep where a unit stays and 0 where it is dropped; keep is rounded to a multiple of 1/256.
+
+        One random byte decides each unit: drawing a float for each took a tenth of a training step on the CPU.
+        """
+        kept = min(max(round(256 * (1.0 - self.dropout)), 1), 255)
+        units = hidden_MBD[0].numel()
+        words = torch.empty(len(generators), -(-units // 8), dtype=torch.int64, device=hidden_MBD.device)
+        for row, generator in zip(words, generators, strict=True):
+            row.random_(-(2**63), None, generator=generator)  # None: all 64 bits
+        bytes_MBD = words.view(torch.uint8)[:, :units].reshape(hidden_MBD.shape)
+        return (bytes_MBD < kept).to(hidden_MBD.dtype).mul_(256 / kept)
 
     def member(self, index: int) -> nn.Sequential:
         """Member `index` as an ordinary network, raw [B, ...] -> logits [B, K], for export."""
