@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from service.machine import usable_cpus
 from trainer.checkpoint import load_tensors, save_tensors
 from trainer.data.split import Part, Split
 from trainer.display import Display
@@ -28,8 +30,9 @@ from trainer.networks import Stack, normalise_for
 from trainer.recipe import Training
 from trainer.targets import read_targets, write_targets
 
-TOGETHER_BELOW = 300_000
-"""Weights per member up to which a CPU trains all members at once; larger matrix products fill it by themselves."""
+SMALL = 300_000
+"""Weights per network up to which a CPU trains all of them at once, on one thread: several would mostly wait for each
+other. Larger matrix products fill the CPU by themselves."""
 
 
 class Workshop(NamedTuple):
@@ -90,8 +93,10 @@ def train_networks(
                 advance(before + progress.epoch, _remark(trained.errors + progress.best_errors))
 
             stack = Stack(_sizes(workshop, settings), group, normalise, settings.dropout).to(workshop.device)
+            threads = 1 if _is_small(workshop, settings) else usable_cpus()
             training = partial(fit, stack, train, workshop.validation, loss, settings, group, report=report, view=view)
-            choice = _once(workshop.folder, f"{title}-{index}", stack, training)
+            with _threads(threads):
+                choice = _once(workshop.folder, f"{title}-{index}", stack, training)
             trained.networks.extend(stack.member(member) for member in range(stack.members))
             trained.errors.extend(choice.errors)
             trained.nll.extend(choice.nll)
@@ -103,10 +108,25 @@ def _sizes(workshop: Workshop, settings: Training) -> list[int]:
     return [math.prod(workshop.split.shape), *settings.hidden, len(workshop.split.classes)]
 
 
+def _is_small(workshop: Workshop, settings: Training) -> bool:
+    weights = sum(wide * high for wide, high in itertools.pairwise(_sizes(workshop, settings)))
+    return weights <= SMALL
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """PyTorch's CPU threads, within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _groups(workshop: Workshop, settings: Training, seeds: Sequence[int]) -> list[Sequence[int]]:
     """Seeds whose networks are trained together."""
-    weights = sum(wide * high for wide, high in itertools.pairwise(_sizes(workshop, settings)))
-    together = len(seeds) if workshop.device.type == "cuda" or weights <= TOGETHER_BELOW else 1
+    together = len(seeds) if workshop.device.type == "cuda" or _is_small(workshop, settings) else 1
     return [seeds[start : start + together] for start in range(0, len(seeds), together)]
 
 
