@@ -55,20 +55,20 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
     if options.resume and not (options.runs_dir / name).exists():
         display.say("no run of this recipe, seed, data and device to resume: starting from the beginning")
     with open_run(options.runs_dir, name, resume=options.resume) as folder:
-        train, validation = training_examples(recipe, split, device), examples(split.validation, device)
-        workshop = Workshop(folder, split, train, validation, device, display)
+        train_set, validation_set = training_examples(recipe, split, device), examples(split.validation, device)
+        workshop = Workshop(folder, split, train_set, validation_set, device, display)
         first = options.seed * SEEDS_PER_RUN
         member_seeds = range(first, first + recipe.ensemble.members)
         student_seeds = range(first + STUDENT_SEEDS, first + STUDENT_SEEDS + recipe.student.seeds)
 
         members = train_networks(
-            workshop, "members", recipe.ensemble, member_seeds, hard, train, member_view(recipe, split)
+            workshop, "members", recipe.ensemble, member_seeds, hard, train_set, member_view(recipe, split)
         )
         teacher = Ensemble(members.networks, recipe.ensemble.mean)
-        taught = train._replace(log_teacher=soft_targets(workshop, teacher))
+        taught = train_set._replace(log_teacher=soft_targets(workshop, teacher))
         distil = partial(soft, temperature=recipe.student.temperature, hard_weight=recipe.student.hard_weight)
         students = train_networks(workshop, "student", recipe.student, student_seeds, distil, taught)
-        baselines = train_networks(workshop, "baseline", recipe.student, student_seeds, hard, train)
+        baselines = train_networks(workshop, "baseline", recipe.student, student_seeds, hard, train_set)
 
         contenders = contenders_of(workshop, teacher, members, students, baselines)
         with display.stage("test", 1):

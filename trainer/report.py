@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from service.machine import processor, usable_cpus
@@ -19,7 +20,7 @@ from trainer.evaluate import Results, Row
 from trainer.recipe import Recipe
 from trainer.runs import RESULTS
 
-COLUMNS = ("model", "test errors", "over seeds", "NLL", "ECE", "agree", "parameters", "bytes", "ms")
+COLUMNS = ("model", "test errors", "over seeds", "NLL", "ECE", "agree", "params", "size", "ms")
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -29,14 +30,14 @@ def cells(row: Row) -> tuple[str, ...]:
     else:
         errors = f"{row.errors:.0f} [{row.errors_interval.low:.0f}, {row.errors_interval.high:.0f}]"
     return (
-        "one member" if row.role == "member" else row.role,
+        "a member" if row.role == "member" else row.role,
         errors,
-        f"{row.spread.mean:.1f} ± {row.spread.deviation:.1f} ({row.spread.seeds})" if row.spread else "",
+        f"{row.spread.mean:.1f} ± {row.spread.deviation:.1f}" if row.spread else "",
         f"{row.nll:.3f}",
         f"{row.ece:.3f}",
         "" if row.agreement is None else f"{row.agreement:.1%}",
         f"{row.parameters:,}",
-        "" if row.bytes is None else f"{row.bytes:,}",
+        "" if row.bytes is None else decimal(row.bytes),
         "" if row.cpu_ms is None else f"{row.cpu_ms:.3f}",
     )
 
@@ -54,22 +55,27 @@ def notes(results: Results) -> list[str]:
         kept = f"The student keeps {gain.kept:.0%} of the ensemble's gain."
     return [
         f"Accuracy above the baseline (paired, 95 %): ensemble {ensemble}, student {student}. {kept}",
-        f"Errors are of {results.rows[0].examples} test examples, in brackets the 95 % Wilson interval; one member: "
-        "the mean over all. Over seeds: mean ± standard deviation (networks). NLL in nats; ECE: 15 bins; agree: share "
-        "of labels that are the ensemble's; ms: one image on one CPU thread, median.",
+        f"Errors are of {results.rows[0].examples} test examples, in brackets the 95 % Wilson interval; a member: the "
+        f"mean over all. Over seeds: mean ± standard deviation{_counts(results.rows)}. NLL in nats; ECE: 15 bins; "
+        "agree: share of labels that are the ensemble's; ms: one image on one CPU thread, median.",
     ]
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    counts = [f"{row.spread.seeds} {row.role}s" for row in rows if row.spread]
+    return f" of {', '.join(counts)}" if counts else ""
 
 
 def show_results(console: Console, results: Results) -> None:
     """Prints the table."""
-    table = Table(*COLUMNS, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(*COLUMNS, box=SIMPLE_HEAD, padding=0, show_edge=False)
     for column in table.columns:
         column.justify = "left" if column.header == COLUMNS[0] else "right"
         column.no_wrap = True
     for row in results.rows:
         table.add_row(*cells(row), style="bold" if row.role == "student" else None)
     # A narrow terminal wraps the table's lines, which beats cutting its figures off.
-    wide = Console(file=console.file, width=max(console.width, 120), force_terminal=console.is_terminal)
+    wide = Console(file=console.file, width=max(console.width, 80), force_terminal=console.is_terminal)
     wide.print(table)
     for note in notes(results):
         console.print(note, highlight=False)

@@ -131,7 +131,8 @@ def _groups(workshop: Workshop, settings: Training, seeds: Sequence[int]) -> lis
 
 
 def _remark(errors: list[int]) -> str:
-    return f"validation errors {', '.join(map(str, errors))}"
+    few = len(errors) <= 3
+    return f"validation errors {', '.join(map(str, errors)) if few else f'{min(errors)} to {max(errors)}'}"
 
 
 def _once(folder: Path, label: str, stack: Stack, train_it: Callable[[Path], Choice]) -> Choice:

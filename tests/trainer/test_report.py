@@ -45,10 +45,10 @@ def results(kept: float | None = 0.75) -> Results:
 def test_a_line_of_the_table():
     """Golden text."""
     assert cells(ROWS[3]) == (
-        *("student", "12 [7, 21]", "12.0 ± 0.5 (2)", "0.123", "0.020", "97.8%", "89,610", "360,123", "0.012"),
+        *("student", "12 [7, 21]", "12.0 ± 0.5", "0.123", "0.020", "97.8%", "89,610", "360.1 kB", "0.012"),
     )
     assert cells(ROWS[0])[5] == ""
-    assert cells(MEMBER) == ("one member", "13.2", "13.2 ± 1.5 (4)", "0.123", "0.020", "97.8%", "89,610", "", "")
+    assert cells(MEMBER) == ("a member", "13.2", "13.2 ± 1.5", "0.123", "0.020", "97.8%", "89,610", "", "")
 
 
 def test_the_markdown_table_has_a_line_for_every_row():
@@ -57,7 +57,7 @@ def test_the_markdown_table_has_a_line_for_every_row():
     assert lines[0] == f"| {' | '.join(COLUMNS)} |"
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     assert [line.count("|") for line in lines[:6]] == [10] * 6
-    assert lines[5] == "| student | 12 [7, 21] | 12.0 ± 0.5 (2) | 0.123 | 0.020 | 97.8% | 89,610 | 360,123 | 0.012 |"
+    assert lines[5] == "| student | 12 [7, 21] | 12.0 ± 0.5 | 0.123 | 0.020 | 97.8% | 89,610 | 360.1 kB | 0.012 |"
     assert text.endswith("\n")
 
 
@@ -67,6 +67,7 @@ def test_the_notes_give_the_gain_and_its_share():
         "student -1.00 points [-2.00, +0.10]. "
     )
     assert notes(results())[0] == f"{expected}The student keeps 75% of the ensemble's gain."
+    assert "mean ± standard deviation of 4 members, 2 students." in notes(results())[1]
     assert notes(results(None))[0].startswith(f"{expected}The share of the gain that the student keeps is not given")
 
 
