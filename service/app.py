@@ -42,7 +42,12 @@ class Problem(BaseModel):
 
 def create_app(settings: Settings) -> FastAPI:
     """The service over one model repository; its lifespan loads the models, in the background, and keeps looking."""
-    app = _Service(title="Stillroom", summary="Big models and their small students, side by side", lifespan=_lifespan)
+    app = _Service(
+        title="Stillroom",
+        summary="Big models and their small students, side by side",
+        lifespan=_lifespan,
+        redoc_url=None,
+    )
     app.state.settings = settings
     app.state.metrics = Metrics()
     app.state.batcher = Batcher(settings.max_batch)

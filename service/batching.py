@@ -38,10 +38,11 @@ class Job(NamedTuple):
 
 
 class Batcher:
-    """Runs each model in a worker thread, one batch of at most `max_batch` rows at a time."""
+    """Runs each model in a worker thread, one batch of at most `max_batch` rows at a time; `runs` counts them."""
 
     def __init__(self, max_batch: int) -> None:
         self._max_batch = max_batch
+        self.runs = 0
         self._queues: dict[Model, deque[Job]] = {}  # of the models that are busy, so that an old one can go
         self._runners: set[asyncio.Task[None]] = set()
 
@@ -60,6 +61,7 @@ class Batcher:
     async def _run_all(self, model: Model) -> None:
         try:
             while batch := self._next_batch(self._queues[model]):
+                self.runs += 1
                 await _run(model, batch)
         finally:
             del self._queues[model]

@@ -24,6 +24,8 @@ from service.manifest import Manifest
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
+LONGEST_SHOWN = 10_000
+
 KINDS = {
     bool: "a boolean",
     int: "a number",
@@ -77,12 +79,15 @@ async def read_body(request: Request) -> bytes:
         raise MalformedError("the body broke off: the client went away") from error
 
 
-async def read_json_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object, whatever its content type says.
+def parse_json_object(raw: bytes) -> dict[str, Any]:
+    """A body as a JSON object, whatever its content type says.
 
-    Raises MalformedError where it is not JSON, InputError where it is another JSON value, and as read_body does.
+    Raises MalformedError where it is not JSON, InputError where it is another JSON value.
     """
-    raw = await read_body(request)
+    if raw.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        raise MalformedError(
+            "the body is a picture, expected JSON, or the picture in a form (curl -F image=@digit.png)"
+        )
     if not raw:
         raise MalformedError('the body is empty, expected a JSON object such as {"inputs": [[...]]}')
     try:
@@ -175,6 +180,8 @@ def _wrong_shape(value: list[Any], index: int, shape: tuple[int, ...]) -> str:
 def _found(row: object) -> str:
     if not isinstance(row, list):
         return f"is {KINDS[type(row)]}"
+    if len(row) > LONGEST_SHOWN:  # to look into it would take seconds, in which nothing else runs
+        return f"has {len(row)} items"
     try:
         return f"has shape {list(np.shape(row))}"
     except ValueError:  # numpy's word for lists of several lengths, and for more than 64 levels

@@ -155,10 +155,12 @@ class Library:
                 self._on_ready()
 
     def _version_folders(self) -> Iterator[tuple[Key, Path]]:
-        """Every <name>/<version>/ of the repository; a missing repository is an empty one."""
+        """Every <name>/<version>/ of the repository; one that was never there is an empty one."""
         try:
             models = sorted(self.directory.iterdir())
         except FileNotFoundError:
+            if self._shelves:
+                raise
             return
         for model in models:
             try:

@@ -161,6 +161,7 @@ def read_manifest(version_dir: Path) -> Manifest:
     path = version_dir / MANIFEST
     place = f"{version_dir.parent.name}/{version_dir.name}"
     try:
+        _check_regular(path, place)
         raw = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{place}: cannot read {MANIFEST}: {error.strerror}") from error
@@ -171,6 +172,14 @@ def read_manifest(version_dir: Path) -> Manifest:
     if f"{manifest.name}/{manifest.version}" != place:
         raise ModelError(f"{place}: {MANIFEST} speaks of {manifest.name}/{manifest.version}, expected {place}")
     return manifest
+
+
+def _check_regular(path: Path, place: str) -> None:
+    """A link could leave the repository, and a pipe would be waited for without end."""
+    if path.is_symlink():
+        raise ModelError(f"{place}: {path.name} is a symbolic link, expected a file")
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{place}: {path.name} is no regular file")
 
 
 def describe(error: ValidationError) -> str:
@@ -192,8 +201,7 @@ def read_checked(version_dir: Path, manifest: Manifest, name: str) -> bytes:
         raise ModelError(f"{place}: the manifest lists no {name}; it lists {', '.join(sorted(manifest.files))}")
     path = version_dir / name
     try:
-        if path.is_symlink():
-            raise ModelError(f"{place}: {name} is a symbolic link, expected a file")
+        _check_regular(path, place)
         raw = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{place}: cannot read {name}: {error.strerror}") from error

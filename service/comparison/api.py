@@ -7,7 +7,8 @@ import threading
 
 from fastapi import APIRouter, Request, Response
 
-from service.body import parse_inputs, read_json_object
+from service.batching import Batcher
+from service.body import parse_inputs, parse_json_object, read_body
 from service.comparison.choose import choose
 from service.comparison.compare import compare
 from service.comparison.data import Data, held_out, sent
@@ -47,18 +48,21 @@ async def post_compare(request: Request) -> Response:
     """What each model costs: quality, latency, throughput and size, and for each pair agreement, difference in accuracy
     and speed-up with their 95 % intervals. With the defaults, two models take about nine seconds; meanwhile another
     comparison gets 503."""
-    asked = read_request(await read_json_object(request))
-    report = await asyncio.to_thread(_compare, asked, request.app.state.library, request.app.state.settings)
+    raw, state = await read_body(request), request.app.state
+    report = await asyncio.to_thread(_compare, raw, state.library, state.settings, state.batcher)
     return Response(report.model_dump_json(), media_type="application/json")
 
 
-def _compare(asked: CompareRequest, library: Library, settings: Settings) -> Report:
+def _compare(raw: bytes, library: Library, settings: Settings, batcher: Batcher) -> Report:
+    asked = read_request(parse_json_object(raw))
     # The lock is the thread's and not the request's: the measurement goes on where a client has gone.
     if not _one_at_a_time.acquire(blocking=False):
         raise BusyError("another comparison is running, and two would slow each other: try again in 10 s", 10)
     try:
         plan, models = _plan(asked, settings), choose(library, asked.models)
-        return compare(models, _data(asked, plan, models, library), plan)
+        data, before = _data(asked, plan, models, library), batcher.runs
+        report = compare(models, data, plan)
+        return report.model_copy(update={"other_runs": batcher.runs - before})
     finally:
         _one_at_a_time.release()
 

@@ -137,3 +137,6 @@ class Report(Part):
     settings: SettingsUsed
     machine: Machine
     seconds: float = Field(description="that the whole comparison took")
+    other_runs: int = Field(
+        default=0, description="batches that models ran for POST /predict meanwhile: above 0, these shared the machine"
+    )

@@ -75,13 +75,16 @@ function scrolled(table) {
 }
 
 /** Everything else that the report says of the run: data, settings, machine. */
-function conditions({ data, settings: { request, ...settings }, machine, seconds, models }) {
+function conditions({ data, settings: { request, ...settings }, machine, seconds, other_runs, models }) {
   const [{ provider, threads }] = models;
-  const facts = { ...data, ...request, ...settings, ...machine, provider, threads };
+  const facts = { ...data, ...request, ...settings, ...machine, other_runs, provider, threads };
   const terms = Object.entries(facts).flatMap(([name, value]) => [
     element("dt", {}, name.replaceAll("_", " ")),
     element("dd", {}, [value].flat().join(", ")),
   ]);
   const title = element("summary", {}, `How it was measured, in ${figures(seconds)} s`);
-  return element("details", {}, title, element("dl", { class: "facts" }, ...terms));
+  const details = element("details", {}, title, element("dl", { class: "facts" }, ...terms));
+  if (!other_runs) return details;
+  const warning = `The models answered ${other_runs} other times meanwhile: measure again when the service is quiet.`;
+  return element("div", {}, element("p", { class: "failure" }, warning), details);
 }

@@ -232,6 +232,22 @@ async def test_the_reference_documents_request_and_report(tmp_path: Path) -> Non
         "$ref": "#/components/schemas/Report"
     }
     assert set(schema["components"]["schemas"]["Report"]["properties"]) == {
-        "schema", "models", "pairs", "data", "settings", "machine", "seconds",
+        "schema", "models", "pairs", "data", "settings", "machine", "seconds", "other_runs",
     }  # fmt: skip
     assert asked["examples"] == [{"dataset": "held-out", "limit": 500, "batch": 64}]
+
+
+async def test_the_report_counts_what_else_the_models_answered_meanwhile(tmp_path: Path) -> None:
+    """Predictions share the machine with the measurement: a reader must know."""
+    write_pair(tmp_path)
+    inputs = examples(2)[0].tolist()
+    async with serving(tmp_path) as client:
+        quiet = (await client.post("/compare", json=QUICK)).json()
+        comparing = asyncio.create_task(client.post("/compare", json=QUICK))
+        asked = 0
+        while not comparing.done():
+            asked += (await client.post("/predict", json={"inputs": inputs})).status_code == 200
+            await asyncio.sleep(0.01)
+        busy = (await comparing).json()
+    assert quiet["other_runs"] == 0
+    assert 0 < busy["other_runs"] <= asked

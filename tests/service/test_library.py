@@ -237,6 +237,17 @@ def test_a_repository_that_is_away_keeps_its_models(tmp_path: Path, caplog: pyte
     assert caplog.messages == [f"cannot read the model repository {root}: Too many levels of symbolic links"]
 
 
+def test_a_repository_that_vanishes_keeps_its_models(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """A volume that is unmounted looks like a folder that was never there."""
+    root = tmp_path / "models"
+    write_model(root)
+    found = scanned(root)
+    root.rename(tmp_path / "away")
+    found.scan()
+    assert names(found) == ["digits-student/1"]
+    assert caplog.messages == [f"cannot read the model repository {root}: No such file or directory"]
+
+
 def test_it_says_once_that_it_waits_and_once_that_it_is_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """And for which folder."""
     ready: list[bool] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,14 @@ def test_a_file_that_is_unlisted_missing_or_a_link_is_refused(tmp_path: Path):
     (version / HELD_OUT).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ModelError, match=r"held-out\.npz is a symbolic link, expected a file"):
         read_checked(version, manifest, HELD_OUT)
+
+
+@pytest.mark.parametrize("name", [HELD_OUT, "manifest.json"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path):
+    """Reading one would hang whoever looks for new versions."""
+    version = write_model(tmp_path)
+    manifest = read_manifest(version)
+    (version / name).unlink()
+    os.mkfifo(version / name)
+    with pytest.raises(ModelError, match=rf"digits-student/1: {name} is no regular file"):
+        read_checked(version, read_manifest(version) if name == "manifest.json" else manifest, name)

@@ -246,3 +246,27 @@ async def test_the_example_of_the_reference_works_when_pasted(client: httpx.Asyn
     client._transport.app.state.library.scan()
     operation = (await client.get("/openapi.json")).json()["paths"]["/predict"]["post"]
     assert operation["requestBody"]["content"]["application/json"]["example"]["model"] == "newer"
+
+
+async def test_the_order_of_the_classes_stays_where_the_temperature_makes_them_equal(client: httpx.AsyncClient):
+    """Labels and top-k go by the logits, whatever rounding leaves of the probabilities."""
+    usual, hot = await ask(client, inputs=ROWS), await ask(client, inputs=ROWS, temperature=1e308)
+    assert hot["labels"] == usual["labels"]
+
+
+async def test_a_picture_as_a_body_is_told_how_to_be_sent(client: httpx.AsyncClient):
+    """Not that its bytes are no JSON."""
+    answer = await client.post("/predict", content=b"\x89PNG\r\n\x1a\n")
+    assert (answer.status_code, answer.json()) == (
+        400,
+        {"error": "the body is a picture, expected JSON, or the picture in a form (curl -F image=@digit.png)"},
+    )
+
+
+async def test_an_endless_row_is_refused_without_looking_into_it(client: httpx.AsyncClient):
+    """Ten million lists in one row: their shape would take seconds to find out."""
+    answer = await client.post("/predict", content=b'{"inputs": [[' + b"[]," * 1_000_000 + b"[]]]}")
+    assert (answer.status_code, answer.json()) == (
+        422,
+        {"error": "inputs: row 0 has 1000001 items, expected shape [8, 8] or [64]"},
+    )
