@@ -19,7 +19,7 @@ help: ## list the targets
 
 run: $(VENV)/.installed ## install, train the digits where there are no models yet, serve them on port 8000
 	@if ! ls $(MODELS)/*/*/manifest.json >/dev/null 2>&1; then \
-		$(BIN)/python -m trainer train digits --models-dir $(MODELS); fi
+		$(BIN)/python -m trainer train digits --resume --models-dir $(MODELS); fi
 	@exec $(BIN)/python -m service serve --models-dir $(MODELS) --port $(PORT)
 
 train: $(VENV)/.installed ## train the digits and publish the next version
@@ -46,10 +46,17 @@ $(VENV)/bin/pip:
 		{ echo "python3-venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# The wheels of the two accelerators exclude each other: where the other's are, they go first.
+$(VENV)/.accelerator-$(ACCELERATOR): $(VENV)/bin/pip
+	@if ls $(VENV)/.accelerator-* >/dev/null 2>&1; then \
+		$(BIN)/python -m pip uninstall --yes torch onnxruntime onnxruntime-gpu; \
+		rm -f $(VENV)/.accelerator-* $(VENV)/.torch; fi
+	@touch $@
+
 # torch first and by itself, so that nothing else can choose its build.
-$(VENV)/.torch: $(VENV)/bin/pip constraints.txt
+$(VENV)/.torch: $(VENV)/.accelerator-$(ACCELERATOR) constraints.txt
 ifeq ($(ACCELERATOR),cpu)
-	$(PIP) --retries 1 --timeout 15 --no-deps --extra-index-url $(TORCH_INDEX) torch
+	$(PIP) --no-deps --retries 1 --timeout 15 --extra-index-url $(TORCH_INDEX) torch
 else
 	$(PIP) torch
 endif

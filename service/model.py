@@ -118,7 +118,7 @@ def providers(device: Device) -> Sequence[str]:
     if device == "cuda" and CUDA not in available:
         raise SettingsError(
             f"asked for cuda, but this onnxruntime has {', '.join(available)}: "
-            "install stillroom[gpu] or use --device cpu"
+            "install the gpu extra (make run ACCELERATOR=gpu) or use --device cpu"
         )
     if device == "cpu" or CUDA not in available:
         return [CPU]

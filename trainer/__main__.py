@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit status: 0, 2 for an error that it has printed, 130 for Ctrl-C."""
     parser = make_parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help"}):
+    if not given or given[0] not in {"train", "-h", "--help"}:
         given.insert(0, "train")  # without a verb it trains
     options = parser.parse_args(given)
     try:
@@ -108,7 +108,7 @@ def _seed(text: str) -> int:
 
 def _resume_command(given: Sequence[str]) -> str:
     rest = [argument for argument in given if argument != "--resume"]
-    return shlex.join(["python", "-m", "trainer", *rest, "--resume"])
+    return shlex.join([sys.executable, "-m", "trainer", *rest, "--resume"])
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from service.manifest import (
 from trainer.checkpoint import write_bytes
 from trainer.data.split import Split
 from trainer.ensemble import Ensemble, Single
+from trainer.errors import RunError
 from trainer.evaluate import Contender, Results, Row
 from trainer.export import export
 from trainer.publish import Artefact, publish
@@ -36,6 +37,7 @@ from trainer.recipe import Recipe
 from trainer.stages import Trained, Workshop
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
+ROLES: tuple[Role, ...] = ("ensemble", "baseline", "student")
 PROOF_EXAMPLES = 1000
 
 
@@ -58,6 +60,16 @@ def contenders_of(
     return contenders
 
 
+def model_name(recipe: Recipe, role: Role) -> str:
+    """`<recipe>-<role>`."""
+    return f"{recipe.name}-{role}"
+
+
+def model_names(recipe: Recipe) -> list[str]:
+    """What a run of this recipe publishes."""
+    return [model_name(recipe, role) for role in ROLES]
+
+
 def publish_all(
     models_dir: Path, recipe: Recipe, workshop: Workshop, contenders: Sequence[Contender], results: Results
 ) -> list[Manifest]:
@@ -65,7 +77,7 @@ def publish_all(
     published is left as it is."""
     rows = {row.role: row for row in results.rows}
     path = workshop.folder / "published.json"
-    record: dict[str, list[Any]] = json.loads(path.read_bytes()) if path.exists() else {}
+    record = read_record(path)
     manifests: list[Manifest] = []
     teacher: Reference | None = None
     with workshop.display.stage("publish", len(contenders)) as advance:
@@ -83,7 +95,7 @@ def publish_all(
 
 def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teacher: Reference | None) -> Artefact:
     """What `publish` needs to publish a contender as `<recipe>-<role>`."""
-    name = f"{recipe.name}-{contender.role}"
+    name = model_name(recipe, contender.role)
     distilled = contender.role == "student"
     hard = recipe.student.hard_weight
 
@@ -138,6 +150,15 @@ def _metrics(row: Row) -> Metrics:
         agreement=row.agreement,
         cpu_ms_per_image=row.cpu_ms,
     )
+
+
+def read_record(path: Path) -> dict[str, list[Any]]:
+    """What this run has published: role -> [name, version]."""
+    try:
+        record: dict[str, list[Any]] = json.loads(path.read_bytes()) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}); run again without --resume") from error
+    return record
 
 
 def _published_before(models_dir: Path, record: list[Any] | None, contender: Contender) -> Manifest | None:

@@ -20,11 +20,11 @@ from trainer.ensemble import Ensemble
 from trainer.errors import RecipeError, TrainerError
 from trainer.evaluate import evaluate
 from trainer.fit import Batch, Examples, View
-from trainer.models import contenders_of, publish_all
+from trainer.models import contenders_of, model_names, publish_all
 from trainer.plots import draw_plots
 from trainer.publish import check_repository
 from trainer.recipe import Recipe
-from trainer.report import show_results, write_results
+from trainer.report import hardware, show_results, write_results
 from trainer.runs import open_run, run_name
 from trainer.stages import Workshop, examples, soft_targets, train_networks
 from trainer.views import affine_views, jitter
@@ -47,10 +47,11 @@ class Options(NamedTuple):
 def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) -> list[Manifest]:
     """Runs a recipe from its data to published models and gives their manifests."""
     device = pick_device(options.device)
+    where = hardware(device)
     with display.stage("data", 1):
         split = load_data(recipe, recipe_dir, options.data_dir)
     check_views(recipe, split)
-    check_repository(options.models_dir)
+    check_repository(options.models_dir, model_names(recipe), split.shape, split.classes)
     name = run_name(recipe, data_sha256=split.sha256(), seed=options.seed, device=device.type)
     if options.resume and not (options.runs_dir / name).exists():
         display.say("no run of this recipe, seed, data and device to resume: starting from the beginning")
@@ -76,8 +77,8 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
         manifests = publish_all(options.models_dir, recipe, workshop, contenders, results)
         with display.stage("plots", 1):
             draw_plots(folder, workshop, contenders, results, recipe.student.temperature)
-        write_results(folder, recipe, results, manifests, device)
-        show_results(display.console, results)
+        write_results(folder, recipe, results, manifests, where)
+        show_results(display.console, results, where)
         display.say(f"results and plots: {folder}")
         return manifests
 

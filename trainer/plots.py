@@ -47,6 +47,7 @@ def _accuracy_against_size(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for row in rows:
+        x = row.parameters * (0.93 if row.role == "baseline" else 1.0)  # beside the student, which has its size
         share = 100 * (1 - row.errors / row.examples)
         if row.errors_interval is not None:
             low, high = (100 * (1 - bound / row.examples) for bound in reversed(row.errors_interval))
@@ -54,10 +55,13 @@ def _accuracy_against_size(rows: Sequence[Row]) -> Figure:
             deviation = 100 * row.spread.deviation / row.examples if row.spread else 0.0
             low, high = share - deviation, share + deviation
         lengths = [[max(0.0, share - low)], [max(0.0, high - share)]]  # rounding can make one of 0 negative
-        axes.errorbar(row.parameters, share, lengths, fmt="o", capsize=4, color=COLOURS[row.role])
-        axes.annotate(row.role, (row.parameters, share), xytext=(8, 4), textcoords="offset points")
+        axes.errorbar(x, share, lengths, fmt="o", capsize=4, color=COLOURS[row.role])
+        left = row.role == "baseline"
+        place, side = ((-8, 4), "right") if left else ((8, 4), "left")
+        axes.annotate(row.role, (x, share), xytext=place, ha=side, textcoords="offset points")
     axes.set(xscale="log", xlabel="parameters", ylabel="test accuracy, %", title="Accuracy against size")
-    axes.margins(x=0.2)
+    axes.text(0.99, 0.02, "bars: 95 %; of the members ± 1 deviation", transform=axes.transAxes, ha="right", size=8)
+    axes.margins(x=0.3)
     return figure
 
 

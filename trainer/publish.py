@@ -12,7 +12,7 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -59,9 +59,12 @@ def publish(models_dir: Path, artefact: Artefact) -> Manifest:
         ) from error
 
 
-def check_repository(models_dir: Path) -> None:
-    """Raises ExportError where nothing could be published: better told before hours of training than after."""
+def check_repository(models_dir: Path, names: Sequence[str], shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
+    """Raises ExportError where models of these names could not be published: better told before the training than
+    after."""
     try:
+        for name in names:
+            _refuse_other_interface(models_dir / name, _interface(name, shape, classes))
         with _staging(models_dir) as staging:
             if staging.stat().st_dev != models_dir.stat().st_dev:
                 raise ExportError(
@@ -73,10 +76,7 @@ def check_repository(models_dir: Path) -> None:
 
 
 def _publish(models_dir: Path, staging: Path, artefact: Artefact) -> Manifest:
-    interface = {
-        "config.pbtxt": triton_config(artefact.name, artefact.shape, len(artefact.classes)),
-        "labels.txt": "".join(f"{name}\n" for name in artefact.classes),
-    }
+    interface = _interface(artefact.name, artefact.shape, artefact.classes)
     standing = models_dir / artefact.name
     _refuse_other_interface(standing, interface)
     folder = staging / artefact.name
@@ -86,7 +86,7 @@ def _publish(models_dir: Path, staging: Path, artefact: Artefact) -> Manifest:
         load_model(folder / str(version), device="cpu")
     except ModelError as error:
         raise ExportError(f"the exported model does not load: {error}") from error
-    if standing.exists():
+    if _holds_something(standing):
         (folder / str(version)).rename(standing / str(version))
         _sync(standing)
     else:
@@ -134,9 +134,22 @@ def triton_config(name: str, shape: tuple[int, ...], classes: int) -> str:
     )
 
 
+def _interface(name: str, shape: tuple[int, ...], classes: tuple[str, ...]) -> dict[str, str]:
+    """The files of a model's folder, by name, which its versions share."""
+    labels = "".join(f"{label}\n" for label in classes)
+    return {"config.pbtxt": triton_config(name, shape, len(classes)), "labels.txt": labels}
+
+
+def _holds_something(folder: Path) -> bool:
+    """An empty folder is as good as none: a rename replaces it."""
+    return folder.exists() and any(folder.iterdir())
+
+
 def _refuse_other_interface(standing: Path, interface: dict[str, str]) -> None:
-    for name, text in interface.items():
-        if standing.exists() and (standing / name).read_bytes() != text.encode():
+    for name, text in interface.items() if _holds_something(standing) else ():
+        if not (standing / name).exists():
+            raise ExportError(f"{standing}: it has no {name}, so it is no model's folder; move it away")
+        if (standing / name).read_bytes() != text.encode():
             raise ExportError(
                 f"{standing.name}: the interface changed: its {name} is not the one that stands; choose another name"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from service.manifest import NAME_PATTERN
 from trainer.errors import RecipeError
@@ -60,7 +61,7 @@ class StudentTable(Training):
 
     hidden: tuple[Positive, ...] = (32,)
     epochs: Positive = 120
-    temperature: Annotated[float, Field(gt=0.0)] = 4.0
+    temperature: Annotated[float, Field(ge=0.01, le=1e4)] = 4.0
     hard_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     seeds: Positive = 1
 
@@ -79,7 +80,7 @@ class Recipe(Table):
     data: Annotated[str, Field(min_length=1)]
     validation: Share = 0.2
     test: Share = 0.2
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     image_size: tuple[Positive, Positive] = (28, 28)
     views: Annotated[int, Field(ge=0)] = 0
     ensemble: EnsembleTable = EnsembleTable()
@@ -122,13 +123,20 @@ def read_recipe(given: str) -> tuple[Recipe, Path]:
 
 
 def _describe(error: ValidationError) -> str:
-    return "; ".join(_sentence(problem["loc"], problem["type"], problem["msg"]) for problem in error.errors())
+    return "; ".join(_sentence(problem) for problem in error.errors())
 
 
-def _sentence(place: tuple[int | str, ...], kind: str, message: str) -> str:
+def _sentence(problem: ErrorDetails) -> str:
+    place = problem["loc"]
     key = ".".join(map(str, place))
-    if kind != "extra_forbidden":
-        return f"{key}: {message}" if key else message
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if place == ("name",):
+        given, rule = json.dumps(problem["input"]), "lower-case letters, digits, '.', '_' and '-', at most 100"
+        return f"name: got {given}, expected {rule}; without a name it is the file's"
+    if problem["type"] != "extra_forbidden":
+        expected = problem["msg"].replace("Input should be", "expected", 1)
+        return f"{key}: got {json.dumps(problem['input'])}, {expected}" if key else expected
     tables: dict[str, type[Table]] = {"ensemble": EnsembleTable, "student": StudentTable}
     table = tables[str(place[0])] if len(place) > 1 else Recipe
     return f"unknown key {key!r}; known there: {', '.join(table.model_fields)}"

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from service.machine import processor, usable_cpus
 from service.manifest import Manifest
+from service.measures import Estimate
 from trainer.checkpoint import write_bytes
-from trainer.evaluate import Results, Row
+from trainer.evaluate import Gain, Results, Row
 from trainer.recipe import Recipe
 from trainer.runs import RESULTS
 
@@ -42,23 +43,32 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def notes(results: Results) -> list[str]:
-    """What the table's figures mean, and the share of the ensemble's gain that the student keeps, in sentences."""
+def notes(results: Results, where: str) -> list[str]:
+    """What the table's figures mean, and the share of the ensemble's gain that the student keeps, in sentences.
+
+    `where` is the hardware that the time was measured on.
+    """
     gain = results.gain
-    ensemble, student = (
-        f"{100 * estimate.value:+.2f} points [{100 * estimate.interval.low:+.2f}, {100 * estimate.interval.high:+.2f}]"
-        for estimate in (gain.ensemble, gain.student)
-    )
-    if gain.kept is None:
-        kept = "The share of the gain that the student keeps is not given: the ensemble's interval holds 0."
-    else:
-        kept = f"The student keeps {gain.kept:.0%} of the ensemble's gain."
     return [
-        f"Accuracy above the baseline (paired, 95 %): ensemble {ensemble}, student {student}. {kept}",
+        f"Accuracy above the baseline (paired, 95 %): ensemble {_points(gain.ensemble)}, "
+        f"student {_points(gain.student)}. {_kept(gain)}",
         f"Errors are of {results.rows[0].examples} test examples, in brackets the 95 % Wilson interval; a member: the "
         f"mean over all. Over seeds: mean ± standard deviation{_counts(results.rows)}. NLL in nats; ECE: 15 bins; "
-        "agree: share of labels that are the ensemble's; ms: one image on one CPU thread, median.",
+        f"agree: share of labels that are the ensemble's; ms: one image on one CPU thread, median ({where}).",
     ]
+
+
+def _kept(gain: Gain) -> str:
+    if gain.kept is not None:
+        low, high = gain.kept.interval
+        return f"The student keeps {gain.kept.value:.0%} [{low:.0%}, {high:.0%}] of the ensemble's gain."
+    why = "holds 0" if gain.ensemble.interval.high >= 0 else "is below 0"
+    return f"The share of the gain that the student keeps is not given: the ensemble's interval {why}."
+
+
+def _points(estimate: Estimate) -> str:
+    value, low, high = (round(100 * number, 2) + 0.0 for number in (estimate.value, *estimate.interval))  # no -0.00
+    return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 
 def _counts(rows: Sequence[Row]) -> str:
@@ -66,7 +76,7 @@ def _counts(rows: Sequence[Row]) -> str:
     return f" of {', '.join(counts)}" if counts else ""
 
 
-def show_results(console: Console, results: Results) -> None:
+def show_results(console: Console, results: Results, where: str) -> None:
     """Prints the table."""
     table = Table(*COLUMNS, box=SIMPLE_HEAD, padding=0, show_edge=False)
     for column in table.columns:
@@ -77,29 +87,27 @@ def show_results(console: Console, results: Results) -> None:
     # A narrow terminal wraps the table's lines, which beats cutting its figures off.
     wide = Console(file=console.file, width=max(console.width, 80), force_terminal=console.is_terminal)
     wide.print(table)
-    for note in notes(results):
+    for note in notes(results, where):
         console.print(note, highlight=False)
 
 
-def markdown(results: Results) -> str:
+def markdown(results: Results, where: str) -> str:
     """The same table in Markdown."""
     lines = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *(cells(row) for row in results.rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([table, *notes(results)]) + "\n"
+    return "\n\n".join([table, *notes(results, where)]) + "\n"
 
 
-def write_results(
-    folder: Path, recipe: Recipe, results: Results, manifests: Sequence[Manifest], device: torch.device
-) -> None:
+def write_results(folder: Path, recipe: Recipe, results: Results, manifests: Sequence[Manifest], where: str) -> None:
     """Writes `results.md`, then `results.json`, which says that the run is finished."""
     facts: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "published": [f"{manifest.name}/{manifest.version}" for manifest in manifests],
-        "hardware": hardware(device),
+        "hardware": where,
         "rows": [row._asdict() for row in results.rows],
         "gain": results.gain._asdict(),
     }
-    write_bytes(folder / "results.md", markdown(results).encode())
+    write_bytes(folder / "results.md", markdown(results, where).encode())
     write_bytes(folder / RESULTS, json.dumps(facts, indent=2).encode())
 
 

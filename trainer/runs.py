@@ -1,6 +1,6 @@
 """A run's folder: checkpoints, soft targets, tables and plots of one recipe, seed, data set and device.
 
-It knows folders, not what is in them. The same command finds the same folder again, and nothing is thrown away unasked.
+It knows folders, not what is in them. The same command finds the same folder again; an unfinished run is never lost.
 """
 
 from __future__ import annotations

@@ -92,10 +92,12 @@ def train_networks(
             def report(progress: Progress, before: int = index * settings.epochs) -> None:
                 advance(before + progress.epoch, _remark(trained.errors + progress.best_errors))
 
-            stack = Stack(_sizes(workshop, settings), group, normalise, settings.dropout).to(workshop.device)
+            sizes = _sizes(workshop, settings)
+            with _enough_memory(f"networks of {'-'.join(map(str, sizes))}"):
+                stack = Stack(sizes, group, normalise, settings.dropout).to(workshop.device)
             threads = 1 if _is_small(workshop, settings) else usable_cpus()
             training = partial(fit, stack, train, workshop.validation, loss, settings, group, report=report, view=view)
-            with _threads(threads):
+            with _threads(threads), _enough_memory(f"training with batches of {settings.batch_size}"):
                 choice = _once(workshop.folder, f"{title}-{index}", stack, training)
             trained.networks.extend(stack.member(member) for member in range(stack.members))
             trained.errors.extend(choice.errors)
@@ -111,6 +113,17 @@ def _sizes(workshop: Workshop, settings: Training) -> list[int]:
 def _is_small(workshop: Workshop, settings: Training) -> bool:
     weights = sum(wide * high for wide, high in itertools.pairwise(_sizes(workshop, settings)))
     return weights <= SMALL
+
+
+@contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    """Turns what PyTorch raises where memory is short into a RunError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error):
+            raise RunError(f"not enough memory for {what}; choose smaller ones in the recipe") from error
+        raise
 
 
 @contextmanager

@@ -112,15 +112,15 @@ RIGHT = np.zeros(100, dtype=np.int64)
 def test_the_share_of_the_gain_worked_by_hand():
     """Baseline 20 errors, student 5, ensemble none: (0.95 - 0.80) / (1.00 - 0.80) = 3/4."""
     gain = gain_kept(predicted(5), predicted(20), predicted(0), RIGHT)
-    assert gain.kept == pytest.approx(0.75)
+    assert gain.kept.value == pytest.approx(0.75)
     assert gain.ensemble.value == pytest.approx(0.20)
     assert gain.student.value == pytest.approx(0.15)
 
 
 def test_a_student_may_lose_or_beat_the_gain():
     """Worse than the baseline is a negative share, better than the ensemble one above 1."""
-    assert gain_kept(predicted(30), predicted(20), predicted(0), RIGHT).kept == pytest.approx(-0.5)
-    assert gain_kept(predicted(0), predicted(40), predicted(20), RIGHT).kept == pytest.approx(2.0)
+    assert gain_kept(predicted(30), predicted(20), predicted(0), RIGHT).kept.value == pytest.approx(-0.5)
+    assert gain_kept(predicted(0), predicted(40), predicted(20), RIGHT).kept.value == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("ensemble", [19, 20, 21])
@@ -134,3 +134,16 @@ def test_a_share_of_nothing_is_not_given(ensemble):
 def test_a_share_of_a_loss_is_not_given():
     """An ensemble that is clearly worse than the baseline has no gain to keep."""
     assert gain_kept(predicted(30), predicted(20), predicted(60), RIGHT).kept is None
+
+
+def test_the_share_has_the_interval_of_a_bootstrap_over_examples():
+    """Against resampling the examples themselves."""
+    random = np.random.default_rng(3)
+    labels = np.zeros(400, dtype=np.int64)
+    student, baseline, ensemble = ((random.random(400) < rate).astype(np.int64) for rate in (0.12, 0.2, 0.08))
+    kept = gain_kept(student, baseline, ensemble, labels).kept
+    draws = random.integers(0, 400, (4000, 400))
+    gains = [(baseline - other)[draws].sum(axis=1) for other in (student, ensemble)]
+    low, high = np.quantile(gains[0] / gains[1], (0.025, 0.975))
+    assert kept.value == pytest.approx((baseline.sum() - student.sum()) / (baseline.sum() - ensemble.sum()))
+    assert kept.interval == pytest.approx((low, high), abs=0.05)

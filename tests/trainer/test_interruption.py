@@ -70,7 +70,7 @@ def test_ctrl_c_says_how_to_go_on(interrupted):
     assert interrupted.status == 130
     blank, line = interrupted.stderr.splitlines()
     assert blank == ""
-    assert line.startswith("trainer: interrupted; go on with: python -m trainer train ")
+    assert line.startswith(f"trainer: interrupted; go on with: {sys.executable} -m trainer train ")
     assert line.endswith(" --resume")
     assert not list(interrupted.home.glob("models/*"))
 
@@ -78,7 +78,7 @@ def test_ctrl_c_says_how_to_go_on(interrupted):
 def test_the_line_can_be_pasted_into_a_shell(interrupted):
     """With the recipe's name quoted where that is needed."""
     command = interrupted.stderr.strip().removeprefix("trainer: interrupted; go on with: ")
-    assert shlex.split(command) == ["python", "-m", "trainer", *interrupted.arguments, "--resume"]
+    assert shlex.split(command) == [sys.executable, "-m", "trainer", *interrupted.arguments, "--resume"]
 
 
 def test_a_damaged_checkpoint_is_told(interrupted, tmp_path, capsys):

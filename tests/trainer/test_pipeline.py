@@ -18,6 +18,8 @@ from tests.trainer.conftest import Run, contents
 from trainer.__main__ import main
 from trainer.data.digits import load_digits
 from trainer.data.split import Shares, Split
+from trainer.errors import RunError
+from trainer.models import read_record
 from trainer.publish import input_hashes
 from trainer.recipe import read_recipe
 from trainer.views import affine_views
@@ -40,8 +42,8 @@ def test_it_prints_its_stages_the_table_and_what_it_published(published):
     lines = published.stdout.splitlines()
     for stage in ("data", "members", "soft targets", "student", "baseline", "export", "test", "publish", "plots"):
         assert f"{stage} …" in lines
-    for row in ("ensemble", "one member", "baseline", "student"):
-        assert any(line.lstrip().startswith(f"{row}  ") for line in lines)
+    for row in ("ensemble", "a member", "baseline", "student"):
+        assert any(line.startswith(f"{row} ") for line in lines)
     assert lines[-1] == "published in models: tiny-ensemble/1, tiny-baseline/1, tiny-student/1"
     assert lines[-2] == f"results and plots: runs/{published.folder.name}"
     assert published.stderr == ""
@@ -256,3 +258,19 @@ def test_features_of_ones_own_go_from_a_file_to_a_served_student(tmp_path, capsy
     (folder,) = (tmp_path / "runs").glob("flowers-seed0-*")
     assert {*PLOTS, "results.json", "results.md"} <= {path.name for path in folder.iterdir()}
     assert "flowers-student/1" in capsys.readouterr().out
+
+
+def test_networks_beyond_the_memory_are_refused_in_words(tmp_path, monkeypatch, capsys):
+    """Not with a traceback of PyTorch's allocator."""
+    text = 'data = "digits"\n[ensemble]\nhidden = [1_000_000_000_000]\n'
+    (tmp_path / "huge.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert main(["huge.toml", "--runs-dir", str(tmp_path / "runs"), "--device", "cpu"]) == 2
+    assert "not enough memory for networks of 64-1000000000000-10; choose smaller" in capsys.readouterr().err
+
+
+def test_a_damaged_record_of_what_was_published_is_told(tmp_path):
+    """Rather than published twice."""
+    (tmp_path / "published.json").write_text("{")
+    with pytest.raises(RunError, match=r"published\.json is damaged .*; run again without --resume"):
+        read_record(tmp_path / "published.json")

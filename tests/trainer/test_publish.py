@@ -16,7 +16,7 @@ from tests.repositories import examples, known_probabilities, linear_graph
 from tests.trainer.conftest import ROOT, contents, environment
 from trainer.data.split import Part
 from trainer.errors import ExportError
-from trainer.publish import Artefact, input_hashes, publish, triton_config
+from trainer.publish import Artefact, check_repository, input_hashes, publish, triton_config
 
 CLASSES = ("zero", "one", "zwei", "drei", "vier", "fünf", "six", "sieben", "acht", "neun")
 GOLDEN = 0x3877D2D83BF4B622
@@ -223,8 +223,22 @@ def test_a_repository_that_lost_its_interface_is_told(tmp_path):
     """config.pbtxt was deleted by hand."""
     publish(tmp_path / "models", artefact())
     (tmp_path / "models" / "mine-student" / "config.pbtxt").unlink()
-    with pytest.raises(ExportError, match=r"cannot publish mine-student in .*models: No such file or directory"):
+    with pytest.raises(ExportError, match=r"mine-student: it has no config\.pbtxt, so it is no model's folder"):
         publish(tmp_path / "models", artefact())
+
+
+def test_an_empty_folder_of_that_name_is_as_good_as_none(tmp_path):
+    """Left by hand; the rename replaces it."""
+    (tmp_path / "models" / "mine-student").mkdir(parents=True)
+    assert publish(tmp_path / "models", artefact()).version == 1
+
+
+def test_what_cannot_be_published_is_known_before_the_training(tmp_path):
+    """Another interface under one of the names that a run publishes."""
+    publish(tmp_path / "models", artefact())
+    check_repository(tmp_path / "models", ["mine-student", "new"], (8, 8), CLASSES)
+    with pytest.raises(ExportError, match=r"mine-student: the interface changed"):
+        check_repository(tmp_path / "models", ["new", "mine-student"], (8, 8), CLASSES[:9])
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path):

@@ -39,7 +39,8 @@ ROWS = [row("ensemble", agreement=None), MEMBER, row("baseline"), row("student",
 
 def results(kept: float | None = 0.75) -> Results:
     ensemble, student = Estimate(0.0244, Interval(0.0012, 0.0476)), Estimate(-0.01, Interval(-0.02, 0.001))
-    return Results(ROWS, Gain(kept, ensemble, student))
+    share = None if kept is None else Estimate(kept, Interval(0.5, 0.9))
+    return Results(ROWS, Gain(share, ensemble, student))
 
 
 def test_a_line_of_the_table():
@@ -52,7 +53,7 @@ def test_a_line_of_the_table():
 
 
 def test_the_markdown_table_has_a_line_for_every_row():
-    text = markdown(results())
+    text = markdown(results(), "a Z80")
     lines = text.splitlines()
     assert lines[0] == f"| {' | '.join(COLUMNS)} |"
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
@@ -66,16 +67,30 @@ def test_the_notes_give_the_gain_and_its_share():
         "Accuracy above the baseline (paired, 95 %): ensemble +2.44 points [+0.12, +4.76], "
         "student -1.00 points [-2.00, +0.10]. "
     )
-    assert notes(results())[0] == f"{expected}The student keeps 75% of the ensemble's gain."
-    assert "mean ± standard deviation of 4 members, 2 students." in notes(results())[1]
-    assert notes(results(None))[0].startswith(f"{expected}The share of the gain that the student keeps is not given")
+    assert notes(results(), "a Z80")[0] == f"{expected}The student keeps 75% [50%, 90%] of the ensemble's gain."
+    assert "mean ± standard deviation of 4 members, 2 students." in notes(results(), "a Z80")[1]
+    unknown = "The share of the gain that the student keeps is not given: the ensemble's interval holds 0."
+    assert notes(results(None), "a Z80")[0] == expected + unknown
+    assert notes(results(), "a Z80")[1].endswith("median (a Z80).")
+
+
+def test_the_notes_do_not_say_that_an_interval_holds_0_where_it_is_below():
+    """An ensemble that is worse than the baseline has no gain."""
+    loss = Estimate(-0.03, Interval(-0.05, -0.01))
+    assert "the ensemble's interval is below 0." in notes(Results(ROWS, Gain(None, loss, loss)), "a Z80")[0]
+
+
+def test_nothing_is_shown_as_minus_zero():
+    """What rounds to 0 has no sign of its own."""
+    tiny = Estimate(0.002, Interval(-1e-6, 0.004))
+    assert "student +0.20 points [+0.00, +0.40]" in notes(Results(ROWS, Gain(None, tiny, tiny)), "a Z80")[0]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_terminal_shows_every_figure(width):
     """However narrow it is, no figure is cut off, and brackets are not taken for markup."""
     console = Console(file=io.StringIO(), width=width)
-    show_results(console, results())
+    show_results(console, results(), "a Z80")
     text = " ".join(console.file.getvalue().split())
     for line in ROWS:
         for cell in cells(line):
@@ -85,20 +100,20 @@ def test_the_terminal_shows_every_figure(width):
 
 def test_results_are_written_as_json_and_markdown(tmp_path):
     """The same figures, with the recipe as run and the hardware."""
-    write_results(tmp_path, RECIPE, results(), [], CPU)
+    write_results(tmp_path, RECIPE, results(), [], "a Z80")
     facts = json.loads((tmp_path / "results.json").read_bytes())
     assert facts["recipe"] == RECIPE.model_dump(mode="json")
     assert facts["published"] == []
-    assert facts["hardware"] == hardware(CPU)
+    assert facts["hardware"] == "a Z80"
     assert [line["role"] for line in facts["rows"]] == ["ensemble", "member", "baseline", "student"]
     assert facts["rows"][3]["errors_interval"] == [6.91, 20.6]
-    assert facts["gain"]["kept"] == 0.75
-    assert (tmp_path / "results.md").read_text(encoding="utf-8") == markdown(results())
+    assert facts["gain"]["kept"] == [0.75, [0.5, 0.9]]
+    assert (tmp_path / "results.md").read_text(encoding="utf-8") == markdown(results(), "a Z80")
 
 
 def test_a_full_disk_is_told(tmp_path, full_disk):
     with full_disk(100), pytest.raises(TrainerError, match=r"cannot write .*results\.md: File too large"):
-        write_results(tmp_path, RECIPE, results(), [], CPU)
+        write_results(tmp_path, RECIPE, results(), [], "a Z80")
     assert list(tmp_path.iterdir()) == []
 
 

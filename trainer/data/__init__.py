@@ -21,6 +21,15 @@ def load_data(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
 
     Raises DataError.
     """
+    try:
+        return _load(recipe, folder, data_dir)
+    except OSError as error:
+        raise DataError(
+            f"recipe {recipe.name}: cannot read {error.filename or recipe.data}: {error.strerror}"
+        ) from error
+
+
+def _load(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
     shares = Shares(recipe.validation, recipe.test, recipe.split_seed)
     if recipe.data == "digits":
         return load_digits(shares)
