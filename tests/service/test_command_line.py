@@ -97,7 +97,8 @@ def test_a_taken_port_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_cuda_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]):
     """It does not fall back to the CPU."""
     assert main(["--device", "cuda"]) == 2
-    line = r"service: asked for cuda, but this onnxruntime has [\w, ]+: install stillroom\[gpu\] or use --device cpu\n"
+    remedy = r"install the gpu extra \(make run ACCELERATOR=gpu\) or use --device cpu"
+    line = rf"service: asked for cuda, but this onnxruntime has [\w, ]+: {remedy}\n"
     assert re.fullmatch(line, capsys.readouterr().err)
 
 
