@@ -67,8 +67,13 @@ def _kept(gain: Gain) -> str:
 
 
 def _points(estimate: Estimate) -> str:
-    value, low, high = (round(100 * number, 2) + 0.0 for number in (estimate.value, *estimate.interval))  # no -0.00
-    return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
+    value, low, high = (_signed(100 * number) for number in (estimate.value, *estimate.interval))
+    return f"{value} points [{low}, {high}]"
+
+
+def _signed(number: float) -> str:
+    """Two decimals; what rounds to 0 has no sign, which would claim a side of 0 that the figure does not show."""
+    return f"{number:+.2f}" if round(number, 2) else "0.00"
 
 
 def _counts(rows: Sequence[Row]) -> str:

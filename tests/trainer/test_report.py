@@ -83,7 +83,7 @@ def test_the_notes_do_not_say_that_an_interval_holds_0_where_it_is_below():
 def test_nothing_is_shown_as_minus_zero():
     """What rounds to 0 has no sign of its own."""
     tiny = Estimate(0.002, Interval(-1e-6, 0.004))
-    assert "student +0.20 points [+0.00, +0.40]" in notes(Results(ROWS, Gain(None, tiny, tiny)), "a Z80")[0]
+    assert "student +0.20 points [0.00, +0.40]" in notes(Results(ROWS, Gain(None, tiny, tiny)), "a Z80")[0]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
