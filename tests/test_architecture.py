@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TRAINING_LIBRARIES = {"torch", "sklearn", "matplotlib", "rich", "safetensors", "onnxscript", "pooch", "platformdirs"}
+TRAINING_LIBRARIES = {
+    "torch",
+    "sklearn",
+    "matplotlib",
+    "rich",
+    "safetensors",
+    "onnxscript",
+    "pooch",
+    "platformdirs",
+    "pyarrow",
+}
 WEB_LIBRARIES = {"fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"}
 WEB_SIDE = {"app", "batching", "body", "catalogue", "comparison", "health", "library", "predict", "settings"}
 """What of service/ the trainer may not import."""

@@ -35,19 +35,33 @@ class Examples(NamedTuple):
     log_teacher: Tensor | None = None
 
 
+class Mixture(NamedTuple):
+    """Of examples that are mixed in pairs: the other's label [M, B], and the share of the first, 0.5 to 1, [M, B]."""
+
+    labels: Tensor
+    share: Tensor
+
+
 class Batch(NamedTuple):
     """The same for M members: inputs [M, B, ...], labels [M, B], log-probabilities [M, B, K]."""
 
     inputs: Tensor
     labels: Tensor
     log_teacher: Tensor | None
+    mixture: Mixture | None = None
 
 
 Loss = Callable[[Tensor, Batch], Tensor]
 """Logits [M, B, K] and the batch -> one loss per member, [M]."""
 
-View = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
-"""Raw inputs [M, B, ...] and each member's generator -> what the members see of them, the same shape."""
+View = Callable[[Examples, Tensor, int, Sequence[torch.Generator]], Batch]
+"""Examples, indices [M, B] into them, the epoch (from 0) and each member's generator -> what the members see."""
+
+
+def plain(train: Examples, indices_MB: Tensor, _epoch: int, _generators: Sequence[torch.Generator]) -> Batch:
+    """The examples as they are."""
+    log_teacher = None if train.log_teacher is None else train.log_teacher[indices_MB]
+    return Batch(train.inputs[indices_MB], train.labels[indices_MB], log_teacher)
 
 
 class Progress(NamedTuple):
@@ -75,7 +89,7 @@ def fit(
     seeds: Sequence[int],
     checkpoint: Path,
     report: Callable[[Progress], None],
-    view: View | None = None,
+    view: View = plain,
 ) -> Choice:
     """Trains a stack in place; afterwards each member has the weights of its best epoch on validation.
 
@@ -101,7 +115,7 @@ def fit(
 class _State:
     """Everything that changes while training, all of it in the checkpoint."""
 
-    def __init__(self, stack: Stack, settings: Training, seeds: Sequence[int], view: View | None) -> None:
+    def __init__(self, stack: Stack, settings: Training, seeds: Sequence[int], view: View) -> None:
         device = stack.weights[0].device
         self.stack = stack
         self.settings = settings
@@ -124,19 +138,12 @@ class _State:
             done = (self.epoch + step / len(batches)) / self.settings.epochs
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
-            batch = self._batch(train, indices_MB)
+            batch = self.view(train, indices_MB, self.epoch, self.generators)
             self.optimiser.zero_grad(set_to_none=True)
             losses_M = loss(self.stack(batch.inputs, self.generators), batch)
             losses_M.sum().backward()
             self.optimiser.step()
         self._check_finite(losses_M.detach())
-
-    def _batch(self, train: Examples, indices_MB: Tensor) -> Batch:
-        inputs = train.inputs[indices_MB]
-        if self.view is not None:
-            inputs = self.view(inputs, self.generators)
-        log_teacher = None if train.log_teacher is None else train.log_teacher[indices_MB]
-        return Batch(inputs, train.labels[indices_MB], log_teacher)
 
     def validate(self, validation: Examples) -> None:
         """Keeps each member's weights where this epoch has fewer validation errors, or as many at a lower NLL."""

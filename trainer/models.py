@@ -97,7 +97,7 @@ def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teach
     """What `publish` needs to publish a contender as `<recipe>-<role>`."""
     name = model_name(recipe, contender.role)
     distilled = contender.role == "student"
-    hard = recipe.student.hard_weight
+    soft, hard = recipe.student.weights
 
     def manifest(version: int, files: dict[str, FileRecord]) -> Manifest:
         return Manifest(
@@ -109,7 +109,7 @@ def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teach
             teacher=teacher if distilled else None,
             recipe=recipe.model_dump(mode="json"),
             temperature=recipe.student.temperature if distilled else None,
-            weights=Weights(soft=1.0 - hard, hard=hard) if distilled else None,
+            weights=Weights(soft=soft, hard=hard) if distilled else None,
             data=DataReference(name=split.name, sha256=split.sha256()),
             seeds=tuple(contender.seeds),
             metrics=_metrics(row),

@@ -5,29 +5,31 @@ It knows the order of things. How each is done is in the files that it imports.
 
 from __future__ import annotations
 
-from functools import partial
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from service.manifest import Manifest
-from trainer import losses
-from trainer.data import Split, load_data
+from trainer.data import Split, load_data, load_transfer
 from trainer.display import Display
 from trainer.ensemble import Ensemble
 from trainer.errors import RecipeError, TrainerError
 from trainer.evaluate import evaluate
-from trainer.fit import Batch, Examples, View
+from trainer.fit import Examples, View, plain
+from trainer.losses import UNLABELLED
 from trainer.models import contenders_of, model_names, publish_all
+from trainer.objectives import distilling, hard
 from trainer.plots import draw_plots
 from trainer.publish import check_repository
 from trainer.recipe import Recipe
 from trainer.report import hardware, show_results, write_results
 from trainer.runs import open_run, run_name
-from trainer.stages import Workshop, examples, soft_targets, train_networks
-from trainer.views import affine_views, jitter
+from trainer.stages import Workshop, examples, soft_targets, teacher_of, train_networks
+from trainer.views import NumberedViews, affine_views, jittered
 
 SEEDS_PER_RUN, STUDENT_SEEDS = 10_000, 5_000
 """Seed S gives its networks the seeds from 10,000 S on: members from 0, students and baselines from 5,000."""
@@ -50,9 +52,12 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
     where = hardware(device)
     with display.stage("data", 1):
         split = load_data(recipe, recipe_dir, options.data_dir)
+        transfer = load_transfer(recipe, recipe_dir, split)
+    if transfer.left_out:
+        display.say(f"transfer: left out {transfer.left_out} inputs that are validation or test examples")
     check_views(recipe, split)
     check_repository(options.models_dir, model_names(recipe), split.shape, split.classes)
-    name = run_name(recipe, data_sha256=split.sha256(), seed=options.seed, device=device.type)
+    name = run_name(recipe, data_sha256=_sha256(split, transfer.inputs), seed=options.seed, device=device.type)
     if options.resume and not (options.runs_dir / name).exists():
         display.say("no run of this recipe, seed, data and device to resume: starting from the beginning")
     with open_run(options.runs_dir, name, resume=options.resume) as folder:
@@ -66,10 +71,27 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
             workshop, "members", recipe.ensemble, member_seeds, hard, train_set, member_view(recipe, split)
         )
         teacher = Ensemble(members.networks, recipe.ensemble.mean)
-        taught = train_set._replace(log_teacher=soft_targets(workshop, teacher))
-        distil = partial(soft, temperature=recipe.student.temperature, hard_weight=recipe.student.hard_weight)
-        students = train_networks(workshop, "student", recipe.student, student_seeds, distil, taught)
-        baselines = train_networks(workshop, "baseline", recipe.student, student_seeds, hard, train_set)
+        taught = with_transfer(train_set, transfer.inputs)
+        views = student_views(recipe, split)
+        targets = soft_targets(workshop, teacher_of(workshop, teacher), taught.inputs, views)
+        students = train_networks(
+            workshop,
+            "student",
+            recipe.student,
+            student_seeds,
+            distilling(recipe.student),
+            taught._replace(log_teacher=targets[0]),
+            views.as_view(targets) if views else plain,
+        )
+        baselines = train_networks(
+            workshop,
+            "baseline",
+            recipe.student,
+            student_seeds,
+            hard,
+            train_set,
+            views.as_view(None) if views else plain,
+        )
 
         contenders = contenders_of(workshop, teacher, members, students, baselines)
         with display.stage("test", 1):
@@ -100,33 +122,47 @@ def training_examples(recipe: Recipe, split: Split, device: torch.device) -> Exa
     return Examples(torch.cat([train.inputs, views]), train.labels.repeat(1 + recipe.views))
 
 
-def member_view(recipe: Recipe, split: Split) -> View | None:
+def _sha256(split: Split, transfer: NDArray) -> str:
+    """Of everything that is learnt from: another transfer set is another run."""
+    if not len(transfer):
+        return split.sha256()
+    return hashlib.sha256(split.sha256().encode() + np.ascontiguousarray(transfer, dtype=np.float32).data).hexdigest()
+
+
+def with_transfer(train: Examples, transfer: NDArray) -> Examples:
+    """The training examples and, behind them, unlabelled inputs [U, ...]."""
+    if not len(transfer):
+        return train
+    device = train.labels.device
+    inputs = torch.from_numpy(np.ascontiguousarray(transfer, dtype=np.float32)).to(device)
+    nothing = torch.full((len(transfer),), UNLABELLED, dtype=torch.int64, device=device)
+    return Examples(torch.cat([train.inputs, inputs]), torch.cat([train.labels, nothing]))
+
+
+def member_view(recipe: Recipe, split: Split) -> View:
     """How members see their images."""
     if not recipe.ensemble.jitter or split.image is None:
+        return plain
+    return jittered(recipe.ensemble.jitter, split.image.range[0])
+
+
+def student_views(recipe: Recipe, split: Split) -> NumberedViews | None:
+    """The numbered views that student and teacher share, and of which the baseline has the same."""
+    asked = recipe.student
+    if not asked.jitter and not asked.mix:
         return None
-    return partial(jitter, pixels=recipe.ensemble.jitter, background=split.image.range[0])
+    background = split.image.range[0] if split.image else 0.0
+    return NumberedViews(
+        min(asked.numbered_views, asked.epochs), recipe.split_seed, asked.jitter, asked.mix, background
+    )
 
 
 def check_views(recipe: Recipe, split: Split) -> None:
     """Raises RecipeError where a recipe would move images and the data are none."""
-    asked = {"views": recipe.views, "ensemble.jitter": recipe.ensemble.jitter}
+    asked = {"views": recipe.views, "ensemble.jitter": recipe.ensemble.jitter, "student.jitter": recipe.student.jitter}
     keys = [f"{key} = {value}" for key, value in asked.items() if value]
     if keys and split.image is None:
         raise RecipeError(
             f"recipe {recipe.name}: {' and '.join(keys)} would move images, but the examples of {split.name} are none: "
             f"their shape is {list(split.shape)}"
         )
-
-
-def hard(logits_MBK: Tensor, batch: Batch) -> Tensor:
-    """The loss of members and baselines, [M]."""
-    return losses.cross_entropy(logits_MBK, batch.labels)
-
-
-def soft(logits_MBK: Tensor, batch: Batch, *, temperature: float, hard_weight: float) -> Tensor:
-    """The loss of students, [M]."""
-    if batch.log_teacher is None:
-        raise TypeError("a student learns from soft targets; these examples have none")
-    return losses.distillation(
-        logits_MBK, batch.labels, batch.log_teacher, temperature=temperature, hard_weight=hard_weight
-    )

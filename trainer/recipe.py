@@ -43,8 +43,7 @@ class Training(Table):
 class EnsembleTable(Training):
     """The members, alike but for their seeds, and the mean of their predictive distributions (section 2).
 
-    `jitter` moves their images by up to that many pixels while they train. Students have none: the soft targets on
-    disk are those of the images as they are.
+    `jitter` moves their images by up to that many pixels, anew in every epoch.
     """
 
     members: Annotated[int, Field(ge=2)] = 10
@@ -55,22 +54,54 @@ class EnsembleTable(Training):
 class StudentTable(Training):
     """The student; the baseline is the same network on the same budget with hard labels only.
 
-    The loss is (1 - `hard_weight`) T^2 CE(teacher at T, student at T) + `hard_weight` CE(labels, student at 1), with
-    T = `temperature`. It is trained from `seeds` seeds, of which validation chooses the one that is published.
+    The loss is soft weight x soft term + `hard_weight` x CE(labels, student at 1). `weighting` says what the soft
+    weight is: 1 - `hard_weight` (`convex`), or 1 (`relative`, the paper's reading). `loss` is the soft term:
+    T^2 CE(teacher at T, student at T) with T = `temperature` (`soft`), half the mean squared difference of zero-meaned
+    logits (`logits`), or T^2 (`target_weight` KL(target) + `other_weight` KL(other)) (`decoupled`). `standardise` gives
+    both sides' logits mean 0 and deviation 1 first.
+
+    With `jitter` or `mix` epoch e sees view e modulo `numbered_views` of each example: moved by up to so many pixels,
+    mixed with another example. Teacher and student see the same view, whose soft targets are stored; the baseline sees
+    it too. It is trained from `seeds` seeds, of which validation chooses the
+    one that is published.
     """
 
     hidden: tuple[Positive, ...] = (32,)
     epochs: Positive = 120
+    loss: Literal["soft", "logits", "decoupled"] = "soft"
     temperature: Annotated[float, Field(ge=0.01, le=1e4)] = 4.0
-    hard_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    hard_weight: Annotated[float, Field(ge=0.0)] = 0.1
+    weighting: Literal["convex", "relative"] = "convex"
+    target_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    other_weight: Annotated[float, Field(ge=0.0)] = 8.0
+    standardise: bool = False
+    jitter: Annotated[int, Field(ge=0)] = 0
+    mix: bool = False
+    numbered_views: Positive = 30
     seeds: Positive = 1
+
+    @model_validator(mode="after")
+    def _check_weight(self) -> Self:
+        if self.weighting == "convex" and self.hard_weight > 1.0:
+            raise ValueError(
+                f"hard_weight {self.hard_weight} is above 1, which a convex mix cannot have; "
+                'expected 0 to 1, or weighting = "relative"'
+            )
+        return self
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Of the soft term and of the labels."""
+        return (1.0 if self.weighting == "relative" else 1.0 - self.hard_weight), self.hard_weight
 
 
 class Recipe(Table):
     """A whole run.
 
-    `data` names a data set that ships (`digits`, `mnist`), an `.npz` file, or a folder with one folder of images per
-    class, the last two relative to the recipe's own folder. `validation` and `test` are shares of the examples, used
+    `data` names a data set that ships (`digits`, `mnist`), an `.npz`, `.csv` or `.parquet` file, or a folder with one
+    folder of images per class, all relative to the recipe's own folder; `label` is the column of a table that holds the
+    labels. `transfer` names further inputs of the same kind, without labels: students learn from the teacher's answers
+    to them too. `validation` and `test` are shares of the examples, used
     where the data bring no split of their own; `split_seed` makes that split, whatever the seed of the run.
     `image_size` is [height, width], for a folder of images. `views` further views of every training image, slanted,
     scaled and moved a little, join the training examples of members, student and baseline alike.
@@ -82,6 +113,8 @@ class Recipe(Table):
     test: Share = 0.2
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     image_size: tuple[Positive, Positive] = (28, 28)
+    label: Annotated[str, Field(min_length=1)] = "label"
+    transfer: Annotated[str, Field(min_length=1)] | None = None
     views: Annotated[int, Field(ge=0)] = 0
     ensemble: EnsembleTable = EnsembleTable()
     student: StudentTable = StudentTable()
@@ -134,6 +167,8 @@ def _sentence(problem: ErrorDetails) -> str:
     if place == ("name",):
         given, rule = json.dumps(problem["input"]), "lower-case letters, digits, '.', '_' and '-', at most 100"
         return f"name: got {given}, expected {rule}; without a name it is the file's"
+    if problem["type"] == "value_error":  # a check of our own: its text says it all
+        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     if problem["type"] != "extra_forbidden":
         expected = problem["msg"].replace("Input should be", "expected", 1)
         return f"{key}: got {json.dumps(problem['input'])}, {expected}" if key else expected

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +25,11 @@ from trainer.data.split import Part, Split
 from trainer.display import Display
 from trainer.ensemble import Ensemble, predict
 from trainer.errors import RunError
-from trainer.fit import Choice, Examples, Loss, Progress, View, fit
+from trainer.fit import Choice, Examples, Loss, Progress, View, fit, plain
 from trainer.networks import Stack, normalise_for
 from trainer.recipe import Training
-from trainer.targets import read_targets, write_targets
+from trainer.targets import stored_targets
+from trainer.views import NumberedViews
 
 SMALL = 300_000
 """Weights per network up to which a CPU trains all of them at once, on one thread: several would mostly wait for each
@@ -80,7 +81,7 @@ def train_networks(
     seeds: Sequence[int],
     loss: Loss,
     train: Examples,
-    view: View | None = None,
+    view: View = plain,
 ) -> Trained:
     """Trains one network per seed, together where that pays; each ends with its best epoch on validation."""
     groups = _groups(workshop, settings, seeds)
@@ -162,15 +163,50 @@ def _once(folder: Path, label: str, stack: Stack, train_it: Callable[[Path], Cho
     return choice
 
 
-def soft_targets(workshop: Workshop, teacher: Ensemble) -> Tensor:
-    """The teacher's log-probabilities [N, K] over the training examples, computed once and kept in the run's folder."""
-    path = workshop.folder / "soft-targets.safetensors"
-    data_sha256, teacher_sha256 = workshop.split.sha256(), _weights_sha256(teacher)
-    if not path.exists():
-        with workshop.display.stage("soft targets", 1):
-            log_p_NK = predict(teacher.to(workshop.device), workshop.train.inputs)
-            write_targets(path, log_p_NK, teacher_sha256=teacher_sha256, data_sha256=data_sha256)
-    log_p_NK = read_targets(path, teacher_sha256=teacher_sha256, data_sha256=data_sha256)
-    if len(log_p_NK) != len(workshop.train.labels):
-        raise RunError(f"{path}: {len(log_p_NK)} soft targets for {len(workshop.train.labels)} training examples")
-    return log_p_NK.to(workshop.device)
+class Teacher(NamedTuple):
+    """Who answers: its SHA-256, and raw inputs [B, ...] -> log-probabilities [B, K] on the CPU."""
+
+    sha256: str
+    answer: Callable[[Tensor], Tensor]
+
+
+def teacher_of(workshop: Workshop, ensemble: Ensemble) -> Teacher:
+    """An ensemble that was trained here."""
+
+    def answer(inputs: Tensor) -> Tensor:
+        return predict(ensemble.to(workshop.device), inputs)
+
+    return Teacher(_weights_sha256(ensemble), answer)
+
+
+def soft_targets(workshop: Workshop, teacher: Teacher, inputs: Tensor, views: NumberedViews | None) -> list[Tensor]:
+    """The teacher's log-probabilities [N, K] for inputs [N, ...], one tensor for each view of them, computed once and
+    kept in the run's folder."""
+    facts = {"teacher": teacher.sha256, "inputs": hashlib.sha256(inputs.cpu().numpy().data).hexdigest()}
+    count = 1 if views is None else views.number
+    targets = []
+    with workshop.display.stage("soft targets", count) as advance:
+        for number in range(count):
+            targets.append(_targets_of_view(workshop, teacher, inputs, views, number, facts).to(workshop.device))
+            advance(number + 1, "")
+    return targets
+
+
+def _targets_of_view(
+    workshop: Workshop,
+    teacher: Teacher,
+    inputs: Tensor,
+    views: NumberedViews | None,
+    number: int,
+    facts: dict[str, Any],
+) -> Tensor:
+    folder = workshop.folder / "soft-targets" / f"view-{number:04d}"
+    draws = None if views is None else views.draw(number, len(inputs)).to(inputs.device)
+
+    def answer(rows: range) -> Tensor:
+        if views is None or draws is None:
+            return teacher.answer(inputs[rows.start : rows.stop])
+        return teacher.answer(views.see(inputs, torch.arange(rows.start, rows.stop, device=inputs.device), draws))
+
+    views_as_made = None if views is None else list(views[1:])  # more views do not change the first ones
+    return stored_targets(folder, {**facts, "views": views_as_made, "view": number}, len(inputs), answer)

@@ -1,12 +1,29 @@
-"""Views of a batch: what an input may be turned into while its label stays true. It knows images, not training."""
+"""Views: what an input may be turned into while its label, or its teacher's answer, stays true.
+
+It knows images, and which view of an example is which, not training.
+Legend: M members, B batch, N examples.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from trainer.fit import Batch, Examples, Mixture, View
+
+
+def jittered(pixels: int, background: float) -> View:
+    """Members see their images moved by up to `pixels`, anew in every epoch."""
+
+    def view(train: Examples, indices_MB: Tensor, _epoch: int, generators: Sequence[torch.Generator]) -> Batch:
+        inputs = jitter(train.inputs[indices_MB], generators, pixels=pixels, background=background)
+        return Batch(inputs, train.labels[indices_MB], None)
+
+    return view
 
 
 def jitter(images_MBHW: Tensor, generators: Sequence[torch.Generator], *, pixels: int, background: float) -> Tensor:
@@ -14,15 +31,21 @@ def jitter(images_MBHW: Tensor, generators: Sequence[torch.Generator], *, pixels
 
     Each member's shifts come from its own generator.
     """
-    members, batch, height, width = images_MBHW.shape
-    device = images_MBHW.device
-    span = 2 * pixels + 1
+    batch = images_MBHW.shape[1]
+    span, device = 2 * pixels + 1, images_MBHW.device
     shifts = torch.stack([torch.randint(span, (batch, 2), generator=g, device=device) for g in generators])
-    padded = F.pad(images_MBHW, (pixels,) * 4, value=background).flatten(0, 1)
-    rows = shifts[..., 0].flatten()[:, None] + torch.arange(height, device=device)
-    columns = shifts[..., 1].flatten()[:, None] + torch.arange(width, device=device)
-    image = torch.arange(members * batch, device=device)[:, None, None]
-    return padded[image, rows[:, :, None], columns[:, None, :]].view(members, batch, height, width)
+    return _moved(images_MBHW.flatten(0, 1), shifts.flatten(0, 1), pixels, background).view(images_MBHW.shape)
+
+
+def _moved(images_BHW: Tensor, shifts_B2: Tensor, pixels: int, background: float) -> Tensor:
+    """Each image as seen through a window that starts `shifts` [B, 2], 0 to 2 `pixels`, into a padded copy of it."""
+    batch, height, width = images_BHW.shape
+    device = images_BHW.device
+    padded = F.pad(images_BHW, (pixels,) * 4, value=background)
+    rows = shifts_B2[:, :1] + torch.arange(height, device=device)
+    columns = shifts_B2[:, 1:] + torch.arange(width, device=device)
+    image = torch.arange(batch, device=device)[:, None, None]
+    return padded[image, rows[:, :, None], columns[:, None, :]]
 
 
 def affine_views(images_NHW: Tensor, count: int, seed: int, background: float) -> Tensor:
@@ -45,3 +68,70 @@ def affine_views(images_NHW: Tensor, count: int, seed: int, background: float) -
     grid = F.affine_grid(torch.stack([across, down], dim=1), [total, 1, height, width], align_corners=False)
     source = images_NHW.float().repeat(count, 1, 1).unsqueeze(1) - background  # outside of an image is 0 then
     return F.grid_sample(source, grid, align_corners=False).squeeze(1) + background
+
+
+class NumberedViews(NamedTuple):
+    """`number` views of every example, each fixed by the seed and its number, so that a teacher's answers to them can
+    be stored and found again: teacher and student see the same view (function matching, Beyer et al. 2022).
+
+    `jitter` moves images by up to that many pixels; `mix` mixes each example with another, the first having a share
+    of 0.5 to 1 (Zhang et al. 2018). View 0 is the examples as they are.
+    """
+
+    number: int
+    seed: int
+    jitter: int
+    mix: bool
+    background: float
+
+    def draw(self, view: int, total: int) -> Draws:
+        """What view number `view` of N examples is, the same in every process. It is drawn on the CPU."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + view)
+        shifts = torch.randint(2 * self.jitter + 1, (total, 2), generator=generator)
+        partner = torch.randint(total, (total,), generator=generator)
+        share = 1.0 - 0.5 * torch.rand(total, generator=generator)
+        if view == 0:
+            return Draws(torch.full_like(shifts, self.jitter), partner, torch.ones_like(share))
+        return Draws(shifts, partner, share)
+
+    def see(self, inputs: Tensor, indices_B: Tensor, draws: Draws) -> Tensor:
+        """The view of examples `indices` of all inputs [N, ...]: [B, ...]."""
+        seen = self._move(inputs, indices_B, draws)
+        if not self.mix:
+            return seen
+        share = draws.share[indices_B].view(-1, *[1] * (inputs.ndim - 1))
+        return share * seen + (1.0 - share) * self._move(inputs, draws.partner[indices_B], draws)
+
+    def _move(self, inputs: Tensor, indices_B: Tensor, draws: Draws) -> Tensor:
+        if not self.jitter:
+            return inputs[indices_B]
+        return _moved(inputs[indices_B], draws.shifts[indices_B], self.jitter, self.background)
+
+    def as_view(self, targets_VNK: Sequence[Tensor] | None) -> View:
+        """Epoch e sees view e modulo `number`, with the teacher's answers to it where they are given."""
+        last: dict[int, Draws] = {}
+
+        def view(train: Examples, indices_MB: Tensor, epoch: int, _generators: Sequence[torch.Generator]) -> Batch:
+            number = epoch % self.number
+            if number not in last:
+                last.clear()
+                last[number] = self.draw(number, len(train.inputs)).to(train.inputs.device)
+            draws, indices_B = last[number], indices_MB.flatten()
+            inputs = self.see(train.inputs, indices_B, draws).view(*indices_MB.shape, *train.inputs.shape[1:])
+            log_teacher = None if targets_VNK is None else targets_VNK[number][indices_MB]
+            mixture = Mixture(train.labels[draws.partner[indices_MB]], draws.share[indices_MB]) if self.mix else None
+            return Batch(inputs, train.labels[indices_MB], log_teacher, mixture)
+
+        return view
+
+
+class Draws(NamedTuple):
+    """One view of N examples: shifts [N, 2], the example that each is mixed with [N], and its own share [N]."""
+
+    shifts: Tensor
+    partner: Tensor
+    share: Tensor
+
+    def to(self, device: torch.device) -> Draws:
+        """The same on a device."""
+        return Draws(*(tensor.to(device) for tensor in self))

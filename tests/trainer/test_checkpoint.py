@@ -1,13 +1,11 @@
-"""Tensors and soft targets on disk: whole or not at all, and never taken for somebody else's."""
+"""Tensors on disk: whole or not at all."""
 
 import pytest
 import torch
 
 from trainer.checkpoint import load_tensors, save_tensors, write_bytes
 from trainer.errors import RunError
-from trainer.targets import read_targets, write_targets
 
-TEACHER, DATA = "a" * 64, "b" * 64
 TENSORS = {
     "weights": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
     "transposed": torch.arange(6.0).view(2, 3).T,
@@ -92,18 +90,3 @@ def test_an_interrupted_write_leaves_nothing_beside(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_bytes(tmp_path / "c", b"new")
     assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {"c": b"old"}
-
-
-def test_soft_targets_come_back_as_they_were(tmp_path):
-    """float32 [N, K], bit for bit."""
-    log_p = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)).log_softmax(dim=-1)
-    write_targets(tmp_path / "t", log_p, teacher_sha256=TEACHER, data_sha256=DATA)
-    assert torch.equal(read_targets(tmp_path / "t", teacher_sha256=TEACHER, data_sha256=DATA), log_p)
-
-
-@pytest.mark.parametrize(("what", "digests"), [("teacher", ("c" * 64, DATA)), ("data", (TEACHER, "c" * 64))])
-def test_soft_targets_of_others_are_refused(tmp_path, what, digests):
-    """Another teacher's, or over other data."""
-    write_targets(tmp_path / "t", torch.zeros(7, 3), teacher_sha256=TEACHER, data_sha256=DATA)
-    with pytest.raises(RunError, match=rf"the soft targets are of {what} ([ab])\1{{11}}…, expected cccccccccccc…"):
-        read_targets(tmp_path / "t", teacher_sha256=digests[0], data_sha256=digests[1])

@@ -4,7 +4,6 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ import torch
 
 from trainer import losses
 from trainer.errors import TrainerError
-from trainer.fit import Batch, Choice, Examples, Progress, View, fit, score
+from trainer.fit import Batch, Choice, Examples, Progress, View, fit, plain, score
 from trainer.networks import Normalise, Stack
 from trainer.recipe import Training
-from trainer.views import jitter
+from trainer.views import jittered
 
 IDENTITY = Normalise(torch.tensor(0.0), torch.tensor(1.0))
 SEEDS = (4, 0, 7)
@@ -52,7 +51,7 @@ def train(
     validation: Examples = VALIDATION,
     loss=hard,
     report: Callable[[Progress], None] = lambda progress: None,
-    view: View | None = None,
+    view: View = plain,
 ) -> tuple[Stack, Choice]:
     sizes = (data.inputs[0].numel(), *settings.hidden, 3)
     stack = Stack(sizes, seeds, IDENTITY, settings.dropout)
@@ -112,7 +111,7 @@ def test_members_with_jitter_together_equal_members_apart(tmp_path):
     images = Examples(torch.from_numpy(random.random((40, 4, 4), np.float32)), torch.arange(40) % 3)
     settings = SETTINGS.model_copy(update={"epochs": 3})
     common = {"settings": settings, "data": images, "validation": images}
-    view = partial(jitter, pixels=1, background=0.0)
+    view = jittered(1, 0.0)
     together, _ = train(tmp_path / "together", view=view, **common)
     assert not same_bits(weights(together), weights(train(tmp_path / "still", **common)[0]))
     for member, seed in enumerate(SEEDS):

@@ -117,11 +117,10 @@ def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
     assert load_data(recipe_of("~/pets"), Path("/nowhere"), None).name == "pets"
 
 
-@pytest.mark.parametrize("data", ["nope", "no/such/folder", "file.csv", "~no-such-user/pets"])
+@pytest.mark.parametrize("data", ["nope", "no/such/folder", "file.txt", "~no-such-user/pets"])
 def test_data_that_are_not_there(tmp_path, data):
     """It says what `data` may be."""
-    (tmp_path / "file.csv").write_text("1,2\n")
-    with pytest.raises(
-        DataError, match=r"recipe mine: no data '.*': expected digits, mnist, an \.npz file, or a folder"
-    ):
+    (tmp_path / "file.txt").write_text("1,2\n")
+    told = r"recipe mine: no data '.*': expected digits, mnist, an \.npz, \.csv or \.parquet file, or a folder"
+    with pytest.raises(DataError, match=told):
         load_data(recipe_of(data), tmp_path, None)

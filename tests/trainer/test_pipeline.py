@@ -107,7 +107,7 @@ def test_held_out_and_training_examples_are_those_of_the_split(published, split)
 
 def test_soft_targets_are_the_published_ensembles_answers(published, split):
     """log p over the training examples and then over one view of each, as the served graph gives them."""
-    targets = load_file(published.folder / "soft-targets.safetensors")["log_probabilities"]
+    targets = load_file(published.folder / "soft-targets/view-0000/0000000000.safetensors")["log_probabilities"]
     inputs = split.train.inputs.astype(np.float32)
     inputs = np.concatenate([inputs, affine_views(torch.from_numpy(inputs), 1, 0, 0.0).numpy()])
     expected = model(published, "tiny-ensemble").run(inputs).logits_BK
@@ -153,7 +153,7 @@ def test_it_learned(published):
 def test_the_runs_folder_holds_results_and_plots(published):
     """Three PNGs, the table as JSON and Markdown; finished stages and no checkpoint of an unfinished one."""
     names = {path.name for path in published.folder.iterdir()}
-    assert {*PLOTS, "results.json", "results.md", "soft-targets.safetensors"} <= names
+    assert {*PLOTS, "results.json", "results.md", "soft-targets"} <= names
     assert not [name for name in names if "checkpoint" in name or name.startswith(".")]
     for name in PLOTS:
         with Image.open(published.folder / name) as picture:
@@ -212,7 +212,7 @@ def test_resuming_a_finished_run_publishes_nothing_new(copy, published, capsys):
 
 def test_resuming_with_damaged_soft_targets_is_told(copy, capsys):
     """One line, that says which file; nothing is published."""
-    (targets,) = copy.runs.rglob("soft-targets.safetensors")
+    (targets,) = copy.runs.rglob("view-0000/*.safetensors")
     targets.write_bytes(targets.read_bytes()[:1000])
     assert copy.train("--resume") == 2
     told = capsys.readouterr().err

@@ -77,14 +77,15 @@ def test_values_are_read(tmp_path):
 def test_an_unknown_key_is_refused_by_name(tmp_path):
     assert error_of(recipe(tmp_path, 'data = "digits"\nepochs = 3')) == (
         "recipe FILE: unknown key 'epochs'; known there: "
-        "name, data, validation, test, split_seed, image_size, views, ensemble, student"
+        "name, data, validation, test, split_seed, image_size, label, transfer, views, ensemble, student"
     )
 
 
 def test_an_unknown_key_of_a_table_is_refused_by_name(tmp_path):
     assert error_of(recipe(tmp_path, 'data = "digits"\n[student]\nepoch = 3')) == (
         "recipe FILE: unknown key 'student.epoch'; known there: "
-        "hidden, dropout, epochs, batch_size, learning_rate, weight_decay, temperature, hard_weight, seeds"
+        "hidden, dropout, epochs, batch_size, learning_rate, weight_decay, loss, temperature, hard_weight, weighting, "
+        "target_weight, other_weight, standardise, jitter, mix, numbered_views, seeds"
     )
     assert error_of(recipe(tmp_path, 'data = "digits"\n[ensemble]\ntemperature = 3')) == (
         "recipe FILE: unknown key 'ensemble.temperature'; known there: "
@@ -113,7 +114,10 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("[ensemble]\nlearning_rate = nan", "ensemble.learning_rate: got NaN, expected a finite number"),
         ('[ensemble]\nmean = "harmonic"', "expected 'arithmetic' or 'geometric'"),
         ("[student]\ntemperature = 0", "student.temperature: got 0, expected greater than or equal to 0.01"),
-        ("[student]\nhard_weight = 1.1", "student.hard_weight: got 1.1, expected less than or equal to 1"),
+        ("[student]\nhard_weight = 1.1", "student: hard_weight 1.1 is above 1, which a convex mix cannot have"),
+        ("[student]\nhard_weight = -0.1", "student.hard_weight: got -0.1, expected greater than or equal to 0"),
+        ('[student]\nloss = "mse"', "expected 'soft', 'logits' or 'decoupled'"),
+        ('[student]\nweighting = "sum"', "expected 'convex' or 'relative'"),
         ("[student]\nseeds = 0", "student.seeds: got 0, expected greater than or equal to 1"),
         ("validation = 0.0", "validation: got 0.0, expected greater than 0"),
         ("validation = 0.6\ntest = 0.4", "validation 0.6 + test 0.4 leave nothing to train on"),

@@ -5,7 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainer.views import affine_views, jitter
+from trainer.fit import Examples
+from trainer.views import NumberedViews, affine_views, jitter
 
 BACKGROUND = -1.0
 
@@ -134,3 +135,62 @@ def test_views_stay_within_the_images_range():
     assert -4.0 - 1e-4 <= views.min().item() < 10.0
     blank = affine_views(torch.full((50, 8, 8), -4.0), 1, 0, -4.0)
     assert blank.eq(-4.0).all()
+
+
+IMAGES = torch.rand(6, 5, 5, generator=torch.Generator().manual_seed(1))
+ALL = torch.arange(6)
+
+
+def numbered(**changes) -> NumberedViews:
+    return NumberedViews(number=3, seed=4, jitter=1, mix=True, background=BACKGROUND)._replace(**changes)
+
+
+def test_a_numbered_view_is_the_same_wherever_its_examples_stand_in_a_batch():
+    """It depends on seed, view and example alone: soft targets that are keyed by them fit under any shuffle."""
+    views = numbered()
+    whole = views.see(IMAGES, ALL, views.draw(2, 6))
+    some = torch.tensor([4, 0, 3])
+    assert torch.equal(views.see(IMAGES, some, numbered().draw(2, 6)), whole[some])
+    assert not torch.equal(views.see(IMAGES, ALL, views.draw(1, 6)), whole)
+    assert not torch.equal(views.see(IMAGES, ALL, numbered(seed=5).draw(2, 6)), whole)
+
+
+def test_view_0_is_the_examples_as_they_are():
+    """So that one of the views is what the student will be served."""
+    views = numbered()
+    assert torch.equal(views.see(IMAGES, ALL, views.draw(0, 6)), IMAGES)
+
+
+def test_a_numbered_jitter_moves_an_image_by_its_own_shift():
+    """Against the shift in numpy."""
+    views = numbered(mix=False)
+    draws = views.draw(1, 6)
+    seen = views.see(IMAGES, ALL, draws).numpy()
+    for image, shift, view in zip(IMAGES.numpy(), draws.shifts, seen, strict=True):
+        np.testing.assert_array_equal(view, shifted(image, *(1 - int(s) for s in shift)))
+
+
+def test_a_mixture_is_the_weighted_sum_of_two_examples_and_tells_both_labels():
+    """Shares are of 0.5 to 1, and the labels of the batch are those of the two."""
+    views = numbered(jitter=0)
+    train = Examples(IMAGES, torch.tensor([0, 1, 2, 3, 4, 5]))
+    indices = torch.tensor([[5, 1], [0, 2]])
+    batch = views.as_view(None)(train, indices, 4, [])
+    draws = views.draw(1, 6)
+    assert batch.mixture is not None
+    assert torch.equal(batch.labels, indices)
+    assert torch.equal(batch.mixture.labels, draws.partner[indices])
+    assert batch.mixture.share.min() >= 0.5
+    share = batch.mixture.share[..., None, None]
+    torch.testing.assert_close(batch.inputs, share * IMAGES[indices] + (1 - share) * IMAGES[draws.partner[indices]])
+
+
+def test_students_find_the_teachers_answer_to_the_view_that_they_see():
+    """Epoch 5 of three views sees view 2, whose targets are the third."""
+    targets = [torch.full((6, 2), float(view)) for view in range(3)]
+    train = Examples(IMAGES, torch.zeros(6, dtype=torch.int64))
+    view = numbered().as_view(targets)
+    for epoch, number in ((5, 2), (6, 0), (7, 1)):
+        batch = view(train, torch.tensor([[1, 3]]), epoch, [])
+        assert batch.log_teacher is not None
+        assert batch.log_teacher.unique().tolist() == [number]

@@ -1,4 +1,4 @@
-"""One file per kind of data; all give a Split."""
+"""One file per kind of data; all give a Split, but for the transfer set, which has no labels to split by."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from trainer.data.digits import load_digits
 from trainer.data.images import load_folder
 from trainer.data.mnist import load_mnist
 from trainer.data.split import Part, Shares, Split
+from trainer.data.tables import KINDS as TABLES
+from trainer.data.tables import load_table
+from trainer.data.transfer import load_transfer
 from trainer.errors import DataError
 from trainer.recipe import Recipe
 
-__all__ = ["Part", "Split", "load_data"]
+__all__ = ["Part", "Split", "load_data", "load_transfer"]
 
 
 def load_data(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
@@ -38,9 +41,11 @@ def _load(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
     path = folder / os.path.expanduser(recipe.data)  # noqa: PTH111 - Path's raises where there is no such user
     if path.suffix == ".npz":
         return load_npz(path, shares)
+    if path.suffix in TABLES:
+        return load_table(path, recipe.label, shares)
     if path.is_dir():
         return load_folder(path, recipe.image_size, shares)
     raise DataError(
-        f"recipe {recipe.name}: no data {recipe.data!r}: expected digits, mnist, an .npz file, or a folder with one "
-        f"folder of images per class; {path} is none"
+        f"recipe {recipe.name}: no data {recipe.data!r}: expected digits, mnist, an .npz, .csv or .parquet file, or "
+        f"a folder with one folder of images per class; {path} is none"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,23 +58,32 @@ def _classes(path: Path, names: NDArray | None, labels: NDArray[np.int64]) -> tu
     return tuple(map(str, names))
 
 
-def _read(path: Path) -> dict[str, NDArray]:
+def read_npz(path: Path, choose: Callable[[list[str]], list[str]], expected: str) -> dict[str, NDArray]:
+    """The arrays of an `.npz` file that `choose` names, given the names of all; no other is unpacked.
+
+    `expected` says what the file should have held where there is none. Raises DataError.
+    """
     try:
         with path.open("rb") as opened, _archive(opened) as file:  # np.load leaves a damaged file open
-            unknown = sorted(set(file.files) - set(KEYS))
-            if unknown or not {"inputs", "labels"} <= set(file.files):
-                held = ", ".join(file.files)
-                raise DataError(f"{path} holds {held}; expected inputs, labels and optionally classes, split")
-            arrays = {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in choose(file.files)}
             if not all(isinstance(array, np.ndarray) for array in arrays.values()):
                 raise ValueError("it holds a file that is no array")
             return arrays
     except FileNotFoundError as error:
-        raise DataError(f"no data at {path}: expected an .npz file with `inputs` and `labels`") from error
+        raise DataError(f"no data at {path}: expected an .npz file with {expected}") from error
     except DataError:
         raise
     except Exception as error:  # what zipfile, zlib and numpy raise on a damaged file shares no other base class
         raise DataError(f"{path} is no .npz file of plain arrays: {error}") from error
+
+
+def _read(path: Path) -> dict[str, NDArray]:
+    def choose(held: list[str]) -> list[str]:
+        if not {"inputs", "labels"} <= set(held) <= set(KEYS):
+            raise DataError(f"{path} holds {', '.join(held)}; expected inputs, labels and optionally classes, split")
+        return held
+
+    return read_npz(path, choose, "`inputs` and `labels`")
 
 
 def _archive(file: BinaryIO) -> NpzFile:
