@@ -84,7 +84,8 @@ def reader(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.copytree(digits.models, folder / "models")
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "docs").symlink_to(ROOT / "docs")
-    (folder / "wine.toml").write_text(blocks("toml")[0])
+    for name, block in zip(("wine.toml", "forest.toml"), blocks("toml"), strict=True):
+        (folder / name).write_text(block)
     port = free_port()
     with serving(folder / "models", port):
         yield folder, port
@@ -98,8 +99,8 @@ def test_a_console_block_answers_as_it_says(exchange: Exchange, reader: tuple[Pa
     if "-m trainer" in command:
         command += f" --runs-dir {tmp_path}"
     environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "PYTHONPATH": str(ROOT)}
-    if "wine-student" in command:
-        wait_for_model("wine-student", port)
+    for name in re.findall(r"(?:wine|forest)-student", command):
+        wait_for_model(name, port)
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
     )

@@ -30,13 +30,12 @@ Labels = NDArray[np.int64]
 
 
 class Contender(NamedTuple):
-    """A model that will be published: its role, its module and graph, the seeds of the networks inside.
+    """A model that will be published: its role, its graph, the seeds of the networks inside.
 
     `alike` are networks that differ from it in their seed alone, itself among them; empty for the ensemble.
     """
 
     role: Role
-    module: nn.Module
     exported: Exported
     seeds: Sequence[int]
     alike: Sequence[nn.Module]
@@ -82,7 +81,7 @@ class Gain(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Rows: ensemble, member, baseline, student; and the gain."""
+    """Rows: ensemble, member (where they were trained here), baseline, student; and the gain."""
 
     rows: list[Row]
     gain: Gain
@@ -91,10 +90,11 @@ class Results(NamedTuple):
 def evaluate(contenders: Sequence[Contender], members: Sequence[nn.Module], test: Part) -> Results:
     """Measures ensemble, baseline and student through the graphs that will be served, and, for the spread over seeds,
     the other networks of each kind in PyTorch. Nothing is chosen by what comes out."""
-    log_p = {contender.role: _through_graph(contender.exported.graph, test) for contender in contenders}
+    log_p = {contender.role: through_graph(contender.exported.graph, test) for contender in contenders}
     labels = {role: log_p_NK.argmax(axis=1) for role, log_p_NK in log_p.items()}
     rows = [_row(contender, log_p[contender.role], test, labels["ensemble"]) for contender in contenders]
-    rows.insert(1, _member_row(members, test, labels["ensemble"]))
+    if members:
+        rows.insert(1, _member_row(members, test, labels["ensemble"]))
     return Results(rows, gain_kept(labels["student"], labels["baseline"], labels["ensemble"], test.labels))
 
 
@@ -120,10 +120,11 @@ def _share(student_N: Labels, ensemble_N: Labels) -> Estimate:
     return Estimate(float(student_N.sum() / ensemble_N.sum()), Interval(float(low), float(high)))
 
 
-def _through_graph(graph: bytes, test: Part, batch_size: int = 1024) -> Floats:
+def through_graph(graph: bytes, part: Part, batch_size: int = 1024) -> Floats:
+    """Log-probabilities [N, K] of a graph over a part, as it will be served."""
     session = open_session(graph, device="cpu", threads=0)  # 0: onnxruntime takes every core, nothing is timed here
-    starts = range(0, len(test.labels), batch_size)
-    batches = [test.inputs[start : start + batch_size].astype(np.float32) for start in starts]
+    starts = range(0, len(part.labels), batch_size)
+    batches = [part.inputs[start : start + batch_size].astype(np.float32) for start in starts]
     return measures.log_softmax(np.concatenate([session.run(["logits"], {"input": batch})[0] for batch in batches]))
 
 

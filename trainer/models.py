@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service import measures
 from service.errors import ModelError
@@ -28,10 +29,10 @@ from service.manifest import (
 )
 from trainer.checkpoint import write_bytes
 from trainer.data.split import Split
-from trainer.ensemble import Ensemble, Single
+from trainer.ensemble import Single
 from trainer.errors import RunError
 from trainer.evaluate import Contender, Results, Row
-from trainer.export import export
+from trainer.export import Exported, export
 from trainer.publish import Artefact, publish
 from trainer.recipe import Recipe
 from trainer.stages import Trained, Workshop
@@ -41,22 +42,23 @@ ROLES: tuple[Role, ...] = ("ensemble", "baseline", "student")
 PROOF_EXAMPLES = 1000
 
 
+def proof_inputs(split: Split) -> NDArray[np.float32]:
+    """Real inputs [N, ...] on which a graph is proved."""
+    return split.validation.inputs[:PROOF_EXAMPLES].astype(np.float32)
+
+
 def contenders_of(
-    workshop: Workshop, teacher: Ensemble, members: Trained, students: Trained, baselines: Trained
+    workshop: Workshop, ensemble: Exported, member_seeds: Sequence[int], students: Trained, baselines: Trained
 ) -> list[Contender]:
-    """Exports ensemble, baseline and student; of several seeds the one that validation chose."""
-    proof = workshop.split.validation.inputs[:PROOF_EXAMPLES].astype(np.float32)
-    contenders: list[Contender] = []
-    with workshop.display.stage("export", 3) as advance:
-        made = export(teacher, proof)
-        contenders.append(Contender("ensemble", teacher, made, members.seeds, []))
-        advance(1, "ensemble")
-        roles: tuple[tuple[Role, Trained], ...] = (("baseline", baselines), ("student", students))
-        for role, trained in roles:
-            module = Single(trained.networks[trained.best])
-            made = export(module, proof)
-            contenders.append(Contender(role, module, made, [trained.seeds[trained.best]], trained.networks))
-            advance(len(contenders), role)
+    """Ensemble, baseline and student, the last two exported; of several seeds the one that validation chose."""
+    proof = proof_inputs(workshop.split)
+    contenders = [Contender("ensemble", ensemble, member_seeds, [])]
+    roles: tuple[tuple[Role, Trained], ...] = (("baseline", baselines), ("student", students))
+    with workshop.display.stage("export", len(roles)) as advance:
+        for done, (role, trained) in enumerate(roles, start=1):
+            made = export(Single(trained.networks[trained.best]), proof)
+            contenders.append(Contender(role, made, [trained.seeds[trained.best]], trained.networks))
+            advance(done, role)
     return contenders
 
 

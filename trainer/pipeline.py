@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from service.manifest import Manifest
 from trainer.data import Split, load_data, load_transfer
 from trainer.display import Display
-from trainer.ensemble import Ensemble
 from trainer.errors import RecipeError, TrainerError
 from trainer.evaluate import evaluate
-from trainer.fit import Examples, View, plain
+from trainer.fit import Examples, plain
 from trainer.losses import UNLABELLED
 from trainer.models import contenders_of, model_names, publish_all
 from trainer.objectives import distilling, hard
@@ -28,8 +27,9 @@ from trainer.publish import check_repository
 from trainer.recipe import Recipe
 from trainer.report import hardware, show_results, write_results
 from trainer.runs import open_run, run_name
-from trainer.stages import Workshop, examples, soft_targets, teacher_of, train_networks
-from trainer.views import NumberedViews, affine_views, jittered
+from trainer.stages import Workshop, examples, soft_targets, train_networks
+from trainer.teachers import given_teacher, trained_teacher
+from trainer.views import NumberedViews, affine_views
 
 SEEDS_PER_RUN, STUDENT_SEEDS = 10_000, 5_000
 """Seed S gives its networks the seeds from 10,000 S on: members from 0, students and baselines from 5,000."""
@@ -67,13 +67,10 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
         member_seeds = range(first, first + recipe.ensemble.members)
         student_seeds = range(first + STUDENT_SEEDS, first + STUDENT_SEEDS + recipe.student.seeds)
 
-        members = train_networks(
-            workshop, "members", recipe.ensemble, member_seeds, hard, train_set, member_view(recipe, split)
-        )
-        teacher = Ensemble(members.networks, recipe.ensemble.mean)
+        taught_by = given_teacher(workshop, recipe, recipe_dir) or trained_teacher(workshop, recipe, member_seeds)
         taught = with_transfer(train_set, transfer.inputs)
         views = student_views(recipe, split)
-        targets = soft_targets(workshop, teacher_of(workshop, teacher), taught.inputs, views)
+        targets = soft_targets(workshop, taught_by.teacher, taught.inputs, views)
         students = train_networks(
             workshop,
             "student",
@@ -93,9 +90,9 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
             views.as_view(None) if views else plain,
         )
 
-        contenders = contenders_of(workshop, teacher, members, students, baselines)
+        contenders = contenders_of(workshop, taught_by.exported, taught_by.seeds, students, baselines)
         with display.stage("test", 1):
-            results = evaluate(contenders, members.networks, split.test)
+            results = evaluate(contenders, taught_by.members, split.test)
         manifests = publish_all(options.models_dir, recipe, workshop, contenders, results)
         with display.stage("plots", 1):
             draw_plots(folder, workshop, contenders, results, recipe.student.temperature)
@@ -137,13 +134,6 @@ def with_transfer(train: Examples, transfer: NDArray) -> Examples:
     inputs = torch.from_numpy(np.ascontiguousarray(transfer, dtype=np.float32)).to(device)
     nothing = torch.full((len(transfer),), UNLABELLED, dtype=torch.int64, device=device)
     return Examples(torch.cat([train.inputs, inputs]), torch.cat([train.labels, nothing]))
-
-
-def member_view(recipe: Recipe, split: Split) -> View:
-    """How members see their images."""
-    if not recipe.ensemble.jitter or split.image is None:
-        return plain
-    return jittered(recipe.ensemble.jitter, split.image.range[0])
 
 
 def student_views(recipe: Recipe, split: Split) -> NumberedViews | None:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ from service import measures
 from service.manifest import Role
 from trainer.checkpoint import write_bytes
 from trainer.data.split import Part, Split
-from trainer.ensemble import predict
-from trainer.evaluate import Contender, Results, Row
+from trainer.evaluate import Contender, Results, Row, through_graph
 from trainer.stages import Workshop
 
 COLOURS = {"ensemble": "#3b5b92", "member": "#8aa1c9", "baseline": "#9a9a9a", "student": "#c8553d"}
@@ -33,14 +31,10 @@ def draw_plots(
 ) -> None:
     """Writes `accuracy-size.png`, `reliability.png` and `soft-targets.png`."""
     split = workshop.split
-    logits = {contender.role: _logits(contender, split.validation) for contender in contenders}
+    logits = {c.role: through_graph(c.exported.graph, split.validation) for c in contenders}
     _save(_accuracy_against_size(results.rows), folder / "accuracy-size.png")
     _save(_reliability(logits, split.validation), folder / "reliability.png")
     _save(_soft_targets(logits["ensemble"], split, temperature), folder / "soft-targets.png")
-
-
-def _logits(contender: Contender, part: Part) -> NDArray[np.floating]:
-    return predict(contender.module, torch.from_numpy(part.inputs.astype(np.float32))).numpy()
 
 
 def _accuracy_against_size(rows: Sequence[Row]) -> Figure:

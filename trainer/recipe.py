@@ -101,7 +101,8 @@ class Recipe(Table):
     `data` names a data set that ships (`digits`, `mnist`), an `.npz`, `.csv` or `.parquet` file, or a folder with one
     folder of images per class, all relative to the recipe's own folder; `label` is the column of a table that holds the
     labels. `transfer` names further inputs of the same kind, without labels: students learn from the teacher's answers
-    to them too. `validation` and `test` are shares of the examples, used
+    to them too. `teacher` names an ONNX file, or the version folder of a published model, that teaches instead of an
+    ensemble trained here. `validation` and `test` are shares of the examples, used
     where the data bring no split of their own; `split_seed` makes that split, whatever the seed of the run.
     `image_size` is [height, width], for a folder of images. `views` further views of every training image, slanted,
     scaled and moved a little, join the training examples of members, student and baseline alike.
@@ -115,6 +116,7 @@ class Recipe(Table):
     image_size: tuple[Positive, Positive] = (28, 28)
     label: Annotated[str, Field(min_length=1)] = "label"
     transfer: Annotated[str, Field(min_length=1)] | None = None
+    teacher: Annotated[str, Field(min_length=1)] | None = None
     views: Annotated[int, Field(ge=0)] = 0
     ensemble: EnsembleTable = EnsembleTable()
     student: StudentTable = StudentTable()
@@ -123,6 +125,8 @@ class Recipe(Table):
     def _check(self) -> Self:
         if self.validation + self.test >= 1.0:
             raise ValueError(f"validation {self.validation} + test {self.test} leave nothing to train on")
+        if self.teacher is not None and "ensemble" in self.model_fields_set:
+            raise ValueError(f"teacher = {self.teacher!r} teaches instead of an ensemble: expected no table [ensemble]")
         return self
 
 

@@ -10,7 +10,6 @@ from torch import nn
 from service.manifest import Role
 from tests.repositories import examples, known_logits, linear, linear_graph
 from trainer.data.split import Part
-from trainer.ensemble import Single
 from trainer.evaluate import Contender, Results, evaluate, gain_kept
 from trainer.export import Exported
 
@@ -33,7 +32,7 @@ def results() -> Results:
     for role, seed in SEEDS.items():
         exported = Exported(linear_graph((8, 8), 10, seed), 0.0, 650, 640, 0.01 + seed)
         alike = [] if role == "ensemble" else [network(seed), network(seed + 10)]
-        contenders.append(Contender(role, Single(network(seed)), exported, [seed], alike))
+        contenders.append(Contender(role, exported, [seed], alike))
     return evaluate(contenders, [network(seed) for seed in MEMBERS], TEST)
 
 

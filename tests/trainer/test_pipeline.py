@@ -40,7 +40,18 @@ def split() -> Split:
 def test_it_prints_its_stages_the_table_and_what_it_published(published):
     """And nothing on stderr."""
     lines = published.stdout.splitlines()
-    for stage in ("data", "members", "soft targets", "student", "baseline", "export", "test", "publish", "plots"):
+    for stage in (
+        "data",
+        "members",
+        "teacher",
+        "soft targets",
+        "student",
+        "baseline",
+        "export",
+        "test",
+        "publish",
+        "plots",
+    ):
         assert f"{stage} …" in lines
     for row in ("ensemble", "a member", "baseline", "student"):
         assert any(line.startswith(f"{row} ") for line in lines)

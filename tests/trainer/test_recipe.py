@@ -77,7 +77,7 @@ def test_values_are_read(tmp_path):
 def test_an_unknown_key_is_refused_by_name(tmp_path):
     assert error_of(recipe(tmp_path, 'data = "digits"\nepochs = 3')) == (
         "recipe FILE: unknown key 'epochs'; known there: "
-        "name, data, validation, test, split_seed, image_size, label, transfer, views, ensemble, student"
+        "name, data, validation, test, split_seed, image_size, label, transfer, teacher, views, ensemble, student"
     )
 
 
@@ -121,6 +121,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("[student]\nseeds = 0", "student.seeds: got 0, expected greater than or equal to 1"),
         ("validation = 0.0", "validation: got 0.0, expected greater than 0"),
         ("validation = 0.6\ntest = 0.4", "validation 0.6 + test 0.4 leave nothing to train on"),
+        ('teacher = "t.onnx"\n[ensemble]', "teacher = 't.onnx' teaches instead of an ensemble: expected no table"),
         ("image_size = [28]", "image_size.1 is missing"),
         ("views = -1", "views: got -1, expected greater than or equal to 0"),
         ("split_seed = -1", "split_seed: got -1, expected greater than or equal to 0"),

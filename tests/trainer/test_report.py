@@ -8,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from torch import nn
 
 from service.manifest import ImageSpec, Role
 from service.measures import Estimate, Interval, wilson
+from tests.repositories import linear_graph
 from trainer.data.split import make_split
 from trainer.display import Display
-from trainer.ensemble import Single
 from trainer.errors import TrainerError
 from trainer.evaluate import Contender, Gain, Results, Row, Spread
 from trainer.export import Exported
@@ -130,11 +129,9 @@ def workshop(classes: tuple[str, ...] = ("a", "b", "c"), shape: tuple[int, ...] 
 
 
 def contenders(shop: Workshop) -> list[Contender]:
-    torch.manual_seed(0)
-    wide = int(np.prod(shop.split.shape))
-    module = Single(nn.Sequential(nn.Flatten(), nn.Linear(wide, len(shop.split.classes))))
+    graph = linear_graph(shop.split.shape, len(shop.split.classes), 0)
     roles: tuple[Role, ...] = ("ensemble", "baseline", "student")
-    return [Contender(role, module, Exported(b"", 0.0, 1, 1, 1.0), [0], []) for role in roles]
+    return [Contender(role, Exported(graph, 0.0, 1, 1, 1.0), [0], []) for role in roles]
 
 
 PLOTS = ["accuracy-size.png", "reliability.png", "soft-targets.png"]

@@ -1,0 +1,474 @@
+"""Teachers of other makes: the standard graph around a file against the library that made it, and what is refused."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import skl2onnx
+import torch
+from numpy.typing import ArrayLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from service.model import check_graph
+from trainer.ensemble import FLOOR
+from trainer.errors import ExportError
+from trainer.export import Exported
+from trainer.onnx_counts import multiply_accumulates, parameters
+from trainer.onnx_teacher import OnnxTeacher, prove, read_teacher, wrap
+
+WINE, KINDS_OF_WINE = load_wine(return_X_y=True)
+WINE = WINE.astype(np.float32)  # thresholds are compared in float32 in ONNX
+NAMES = ("barolo", "grignolino", "barbera")  # not in alphabetical order: scikit-learn sorts its columns
+LABELS = np.array(NAMES)[KINDS_OF_WINE]
+VALUES = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+ABC = ("a", "b", "c")
+
+
+def scaled(model: BaseEstimator) -> Pipeline:
+    return make_pipeline(StandardScaler(), model)
+
+
+def vote() -> VotingClassifier:
+    """`flatten_transform` is about transform() alone, but skl2onnx takes only False."""
+    members = [("forest", RandomForestClassifier(5, random_state=0)), ("line", scaled(LogisticRegression()))]
+    return VotingClassifier(members, voting="soft", flatten_transform=False)
+
+
+MODELS = {
+    "forest": lambda: RandomForestClassifier(20, random_state=0),
+    "boosting": lambda: GradientBoostingClassifier(n_estimators=10, random_state=0),
+    "line": lambda: scaled(LogisticRegression()),
+    "vote": vote,
+    "network": lambda: scaled(MLPClassifier((8,), solver="lbfgs", max_iter=2000, random_state=0)),
+}
+
+
+def converted(model: BaseEstimator, *, zipmap: bool, inputs: NDArray = WINE) -> bytes:
+    return skl2onnx.to_onnx(model, inputs[:1], options={id(model): {"zipmap": zipmap}}).SerializeToString()
+
+
+def answers_of(model: ClassifierMixin) -> NDArray:
+    """predict_proba with its columns in the order of NAMES."""
+    columns = [list(model.classes_).index(name) for name in NAMES] if model.classes_.dtype.kind == "U" else [0, 1, 2]
+    return model.predict_proba(WINE)[:, columns]
+
+
+def run(graph: bytes, inputs: NDArray) -> list[NDArray]:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    return list(session.run(["probabilities", "logits"], {"input": inputs}))
+
+
+def softmax(logits: NDArray) -> NDArray:
+    return torch.from_numpy(np.array(logits, dtype=np.float64)).softmax(dim=-1).numpy()
+
+
+def interface(graph: bytes) -> dict[str, list[object]]:
+    proto = onnx.load_model_from_string(graph)
+    onnx.checker.check_model(proto, full_check=True)
+    return {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.input, *proto.graph.output)
+    }
+
+
+def tiny(
+    *nodes: onnx.NodeProto,
+    inputs: list[onnx.ValueInfoProto] | None = None,
+    outputs: list[onnx.ValueInfoProto] | None = None,
+    weights: Sequence[onnx.TensorProto] = (),
+    opsets: Sequence[tuple[str, int]] = (("", 17), ("ai.onnx.ml", 3)),
+    ir: int = 8,
+) -> bytes:
+    """`x` float [B, 3] -> `y` float [B, 3], by default the input itself."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        list(nodes) or [helper.make_node("Identity", ["x"], ["y"])],
+        "tiny",
+        inputs or [value("x", TensorProto.FLOAT, ["B", 3])],
+        outputs or [value("y", TensorProto.FLOAT, ["B", 3])],
+        list(weights),
+    )
+    opset_imports = [helper.make_opsetid(*opset) for opset in opsets]
+    return helper.make_model(graph, opset_imports=opset_imports, ir_version=ir).SerializeToString()
+
+
+def node(*arguments: Any, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(*arguments, **attributes)
+
+
+def floats(name: str, *shape: str | int | None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def weight(name: str, values: ArrayLike) -> onnx.TensorProto:
+    array = np.array(values)
+    return numpy_helper.from_array(array.astype(np.float32) if array.dtype == np.float64 else array, name)
+
+
+# What scikit-learn answers
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+@pytest.mark.parametrize("labels", ["numbers", "names"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_standard_graph_gives_what_scikit_learn_gives(kind, labels, zipmap):
+    """Whatever the labels are and however they come out, the columns are in the order of the classes."""
+    model = MODELS[kind]().fit(WINE, LABELS if labels == "names" else KINDS_OF_WINE)
+    graph = wrap(converted(model, zipmap=zipmap), WINE, NAMES, "t")
+    probabilities, logits = run(graph, WINE)
+    np.testing.assert_allclose(probabilities, answers_of(model), atol=1e-5)
+    np.testing.assert_allclose(softmax(logits), answers_of(model), atol=1e-5)
+    assert interface(graph) == {"input": ["batch", 13], "probabilities": ["batch", 3], "logits": ["batch", 3]}
+    check_graph(graph, "mine/1")
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+def test_a_teacher_is_read_and_proved(zipmap, tmp_path):
+    """The proof is against the untouched file, with its maps from label to probability."""
+    model = vote().fit(WINE, LABELS)
+    (path := tmp_path / "teacher.onnx").write_bytes(converted(model, zipmap=zipmap))
+    made = read_teacher(path, WINE, NAMES)
+    assert made.graph == wrap(path.read_bytes(), WINE, NAMES, "t")
+    assert made.largest_difference < 1e-6
+    assert made.parameters > 2 * 13 + 3 * 14  # the scaler and the line; the trees come on top
+    assert made.multiply_accumulates == 3 * 13 + 5
+    np.testing.assert_allclose(OnnxTeacher(made.graph).predict(WINE).exp(), answers_of(model), atol=1e-5)
+
+
+def test_two_classes():
+    """skl2onnx gives both columns."""
+    inputs, labels = load_breast_cancer(return_X_y=True)
+    model = GradientBoostingClassifier(n_estimators=10, random_state=0).fit(inputs := inputs.astype(np.float32), labels)
+    graph = wrap(converted(model, zipmap=True, inputs=inputs), inputs, ("malignant", "benign"), "t")
+    np.testing.assert_allclose(run(graph, inputs)[0], model.predict_proba(inputs), atol=1e-5)
+
+
+def test_logits_of_probabilities_are_their_clamped_logarithm():
+    """A forest is often certain: log 0 is the floor, as of an ensemble."""
+    model = MODELS["forest"]().fit(WINE, KINDS_OF_WINE)
+    logits = run(wrap(converted(model, zipmap=False), WINE, NAMES, "t"), WINE)[1]
+    expected = np.log(np.maximum(model.predict_proba(WINE), 1e-30))
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    assert logits.min() == pytest.approx(FLOOR)
+    assert np.isfinite(logits).all()
+
+
+def test_nothing_that_the_answer_does_not_need_is_inside():
+    """No ZipMap, no label, no remark, and the same bytes each time."""
+    raw = onnx.load_model_from_string(converted(MODELS["vote"]().fit(WINE, LABELS), zipmap=True))
+    raw.doc_string = raw.graph.doc_string = raw.graph.node[0].doc_string = "a remark"
+    raw.metadata_props.add(key="made by", value="someone")
+    graph = wrap(raw.SerializeToString(), WINE, NAMES, "t")
+    operators = {part.op_type for part in onnx.load_model_from_string(graph).graph.node}
+    assert not operators & {"ZipMap", "ArgMax", "ArrayFeatureExtractor"}
+    assert b"remark" not in graph
+    assert b"someone" not in graph
+    assert graph == wrap(raw.SerializeToString(), WINE, NAMES, "t")
+
+
+def test_labels_that_differ_are_refused():
+    raw = converted(MODELS["forest"]().fit(WINE, LABELS), zipmap=True)
+    message = r"^t: its classes are barbera, barolo, grignolino; expected red, white, rosé \(in any order\) or 0 to 2$"
+    with pytest.raises(ExportError, match=message):
+        wrap(raw, WINE, ("red", "white", "rosé"), "t")
+
+
+def test_xgboost_through_onnxmltools():
+    """Its file imports ai.onnx.ml alone."""
+    xgboost, onnxmltools = pytest.importorskip("xgboost"), pytest.importorskip("onnxmltools")
+    types = pytest.importorskip("onnxmltools.convert.common.data_types")
+    model = xgboost.XGBClassifier(n_estimators=10).fit(WINE, KINDS_OF_WINE)
+    raw = onnxmltools.convert_xgboost(model, initial_types=[("input", types.FloatTensorType([None, 13]))])
+    probabilities, _ = run(wrap(raw.SerializeToString(), WINE, NAMES, "t"), WINE)
+    np.testing.assert_allclose(probabilities, model.predict_proba(WINE), atol=1e-5)
+
+
+# What PyTorch answers
+
+
+class Picture(nn.Module):
+    """A convolution and a layer, on [B, 1, 8, 8]: logits, or their softmax."""
+
+    def __init__(self, answer: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10), answer)
+
+    def forward(self, x):
+        return self.network(x)
+
+
+PICTURES = np.random.default_rng(0).normal(size=(20, 8, 8)).astype(np.float32)
+DIGITS = tuple(map(str, range(10)))
+
+
+def picture_file(module: nn.Module) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's remarks about itself
+        program = torch.onnx.export(
+            module.eval(),
+            (torch.zeros(2, 1, 8, 8),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+@pytest.mark.parametrize("answer", [nn.Identity(), nn.Softmax(dim=1), nn.LogSoftmax(dim=1)])
+def test_a_network_of_pytorch_gives_logits_or_probabilities(answer, tmp_path):
+    """Which of them is read off the numbers; a channel axis of length 1 is added."""
+    module = Picture(answer)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(picture_file(module))
+    made = read_teacher(path, PICTURES, DIGITS)
+    assert isinstance(made, Exported)
+    answers = Picture(nn.Softmax(dim=1))(torch.from_numpy(PICTURES)[:, None]).detach().numpy()
+    probabilities, logits = run(made.graph, PICTURES)
+    np.testing.assert_allclose(probabilities, answers, atol=1e-6)
+    np.testing.assert_allclose(softmax(logits), answers, atol=1e-6)
+    assert made.parameters == 4 * 9 + 4 + 144 * 10 + 10
+    assert made.multiply_accumulates == 36 * 4 * 9 + 144 * 10
+    assert made.cpu_ms > 0
+    assert made.largest_difference < 1e-6
+
+
+# Small graphs by hand
+
+
+def test_logits_stay_as_they_are():
+    """A softmax is added, and `input` and `y` may be any names."""
+    probabilities, logits = run(wrap(tiny(), VALUES, ABC, "t"), VALUES)
+    np.testing.assert_array_equal(logits, VALUES)
+    np.testing.assert_allclose(probabilities, softmax(VALUES), atol=1e-6)
+
+
+def test_names_of_the_standard_graph_inside_the_file_do_not_collide():
+    raw = tiny(
+        node("Identity", ["input"], ["logits"]),
+        node("Softmax", ["logits"], ["probabilities"], axis=1),
+        inputs=[floats("input", "B", 3)],
+        outputs=[floats("probabilities", "B", 3), floats("logits", "B", 3)],
+    )
+    once = wrap(raw, VALUES, ABC, "t")
+    twice = wrap(once, VALUES, ABC, "t")
+    np.testing.assert_allclose(run(twice, VALUES)[0], softmax(VALUES), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.UINT8])
+def test_other_types_of_input_are_cast(kind):
+    whole = np.random.default_rng(1).integers(0, 17, (20, 3)).astype(np.float32)
+    raw = tiny(node("Cast", ["x"], ["y"], to=TensorProto.FLOAT), inputs=[floats("x", None, 3, kind=kind)])
+    np.testing.assert_array_equal(run(wrap(raw, whole, ABC, "t"), whole)[1], whole)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_other_types_of_output_are_cast(kind):
+    nodes = [node("Softmax", ["x"], ["p"], axis=1), node("Cast", ["p"], ["y"], to=kind)]
+    raw = tiny(*nodes, outputs=[floats("y", None, 3, kind=kind)])
+    np.testing.assert_allclose(run(wrap(raw, VALUES, ABC, "t"), VALUES)[0], softmax(VALUES), atol=1e-3)
+
+
+@pytest.mark.parametrize("given", [(3,), (3, 1), (1, 3)])
+def test_inputs_are_flattened_or_get_axes_of_length_one(given):
+    """Row-major, so no number moves."""
+    flat = weight("flat", [-1, 3])
+    raw = tiny(node("Reshape", ["x", "flat"], ["y"]), inputs=[floats("x", "B", *given)], weights=[flat])
+    inputs = VALUES.reshape(50, 3, 1)
+    graph = wrap(raw, inputs, ABC, "t")
+    assert interface(graph)["input"] == ["batch", 3, 1]
+    np.testing.assert_array_equal(run(graph, inputs)[1], VALUES)
+
+
+@pytest.mark.parametrize("shape", [("B", 1), ("B",)])
+def test_one_column_is_the_probability_of_the_second_class(shape):
+    nodes = [node("Sigmoid", ["x"], ["p"]), node("Reshape", ["p", "shape"], ["y"])]
+    width = weight("shape", [-1, 1] if len(shape) == 2 else [-1])
+    raw = tiny(*nodes, inputs=[floats("x", "B", 1)], outputs=[floats("y", *shape)], weights=[width])
+    probabilities, logits = run(wrap(raw, VALUES[:, :1], ("no", "yes"), "t"), VALUES[:, :1])
+    expected = 1 / (1 + np.exp(-VALUES[:, 0].astype(np.float64)))
+    np.testing.assert_allclose(probabilities, np.stack([1 - expected, expected], axis=1), atol=1e-6)
+    np.testing.assert_allclose(softmax(logits), probabilities, atol=1e-6)
+
+
+def test_old_files_whose_weights_are_inputs_too():
+    """Before the IR's version 4 every initializer was."""
+    raw = tiny(
+        node("Add", ["x", "w"], ["y"]),
+        inputs=[floats("x", "B", 3), floats("w", 3)],
+        weights=[weight("w", [1.0, 2.0, 3.0])],
+        opsets=(("", 8),),
+        ir=3,
+    )
+    graph = wrap(raw, VALUES, ABC, "t")
+    np.testing.assert_allclose(run(graph, VALUES)[1], VALUES + np.array([1, 2, 3]), atol=1e-6)
+    assert list(interface(graph)) == ["input", "probabilities", "logits"]
+
+
+def test_the_numbers_of_a_tree_are_counted_by_hand():
+    """One split: a threshold and two leaves; it multiplies nothing."""
+    tree = node(
+        "TreeEnsembleClassifier",
+        ["x"],
+        ["label", "y"],
+        domain="ai.onnx.ml",
+        class_ids=[0, 1],
+        class_nodeids=[1, 2],
+        class_treeids=[0, 0],
+        class_weights=[1.0, 1.0],
+        classlabels_strings=["b", "a", "c"],
+        nodes_falsenodeids=[2, 0, 0],
+        nodes_featureids=[0, 0, 0],
+        nodes_hitrates=[1.0, 1.0, 1.0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_nodeids=[0, 1, 2],
+        nodes_treeids=[0, 0, 0],
+        nodes_truenodeids=[1, 0, 0],
+        nodes_values=[0.0, 0.0, 0.0],
+        post_transform="NONE",
+    )
+    outputs = [floats("label", "B", kind=TensorProto.STRING), floats("y", "B", 3)]
+    graph = wrap(tiny(tree, outputs=outputs), VALUES, ABC, "t")
+    below = VALUES[:, 0] <= 0
+    np.testing.assert_allclose(run(graph, VALUES)[0], np.stack([~below, below, below & False], axis=1), atol=1e-6)
+    assert (parameters(graph), multiply_accumulates(graph)) == (3 + 2, 1)
+
+
+def test_the_proof_sees_another_graph():
+    """And says by how much the two differ."""
+    graph = wrap(tiny(), VALUES, ABC, "t")
+    with pytest.raises(ExportError, match=r"^t: the standard graph differs from the file by 0\.\d+, at most 0\.0001"):
+        prove(graph, softmax(-VALUES), VALUES, "t")
+    with pytest.raises(ExportError, match="differs from the file by nan"):
+        prove(graph, softmax(VALUES) * math.nan, VALUES, "t")
+
+
+def test_predict_is_the_same_in_batches():
+    """More rows than one batch holds, log p of each."""
+    many = np.tile(VALUES, (50, 1))
+    found = OnnxTeacher(wrap(tiny(), VALUES, ABC, "t")).predict(many)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, np.log(softmax(many)), atol=1e-5)
+
+
+# What is refused
+
+
+def branch() -> bytes:
+    def body(name: str) -> onnx.GraphProto:
+        return helper.make_graph([node("Identity", ["x"], [name])], name, [], [floats(name, "B", 3)])
+
+    condition = weight("c", True)
+    return tiny(
+        node("If", ["c"], ["y"], then_branch=body("then"), else_branch=body("else")),
+        weights=[condition],
+    )
+
+
+def external() -> bytes:
+    tensor = weight("w", [1.0, 2.0, 3.0])
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    return tiny(node("Add", ["x", "w"], ["y"]), weights=[tensor])
+
+
+def fixed_inside() -> bytes:
+    """The batch is free by its type and 50 by a Reshape, as older exporters left it."""
+    return tiny(node("Reshape", ["x", "shape"], ["y"]), weights=[weight("shape", [50, 3])])
+
+
+TWO_ANSWERS = (node("Identity", ["x"], ["y"]), node("Neg", ["x"], ["z"]))
+PAIR = [floats("y", "B", 3), floats("z", "B", 3)]
+REFUSED = {
+    "text": (b"no graph", "t: not an ONNX file"),
+    "nothing": (b"", "t: not an ONNX file: 0 bytes without an operator"),
+    "two inputs": (
+        tiny(node("Add", ["x", "z"], ["y"]), inputs=[floats("x", "B", 3), floats("z", "B", 3)]),
+        "t: takes 2 inputs (x float [B, 3], z float [B, 3]), expected one, [B, 3]",
+    ),
+    "text as input": (
+        tiny(node("StringNormalizer", ["x"], ["y"]), inputs=[floats("x", None, 3, kind=TensorProto.STRING)]),
+        "t: takes x string [?, 3], expected numbers (float or integer)",
+    ),
+    "another shape": (
+        tiny(inputs=[floats("x", "B", 4)], outputs=[floats("y", "B", 4)]),
+        "t: takes x float [B, 4], expected [B, 3]",
+    ),
+    "a fixed batch": (
+        tiny(inputs=[floats("x", 1, 3)], outputs=[floats("y", 1, 3)]),
+        "t: takes x float [1, 3]: a batch of 1 alone; export it with a free batch",
+    ),
+    "no wide output": (
+        tiny(node("ReduceSum", ["x"], ["y"], keepdims=0), outputs=[floats("y")]),
+        "t: no output is float [B, 3], one column a class; it gives y float []",
+    ),
+    "labels alone": (
+        tiny(node("ArgMax", ["x"], ["y"], axis=1), outputs=[floats("y", "B", 1, kind=TensorProto.INT64)]),
+        "t: no output is float [B, 3], one column a class; it gives y int64 [B, 1]",
+    ),
+    "two answers": (tiny(*TWO_ANSWERS, outputs=PAIR), "t: ambiguous: each of y, z could be the answer, expected one"),
+    "sigmoids": (tiny(node("Sigmoid", ["x"], ["y"])), "t: ambiguous: output y looks like probabilities, but its rows"),
+    "NaN": (tiny(node("Log", ["x"], ["y"])), "t: output y is not finite (NaN or infinite) on"),
+    "an old opset": (tiny(opsets=(("", 7),)), "t: opset 7 of ai.onnx, expected 8 or later; export it again"),
+    "control flow": (branch(), "t: operator If holds a nested graph: control flow is refused"),
+    "another domain": (
+        tiny(node("Gelu", ["x"], ["y"], domain="com.microsoft"), opsets=(("", 17), ("com.microsoft", 1))),
+        "t: operator Gelu is of domain 'com.microsoft', expected a standard one",
+    ),
+    "weights elsewhere": (external(), "t: model.onnx keeps weights in other files; a model is one file"),
+    "an operator that onnxruntime lacks": (
+        tiny(node("Nonsense", ["x"], ["y"])),
+        "t: onnxruntime cannot run it on [N, 3]:",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_cannot_be_a_teacher_is_refused_with_the_reason(why):
+    """What was given, what was expected, what there is."""
+    raw, message = REFUSED[why]
+    with pytest.raises(ExportError) as caught:
+        wrap(raw, VALUES, ABC, "t")
+    assert str(caught.value).startswith(message)
+
+
+def test_a_column_outside_0_to_1_is_refused():
+    raw = tiny(inputs=[floats("x", "B", 1)], outputs=[floats("y", "B", 1)])
+    with pytest.raises(ExportError, match=r"^t: output y is one column with values outside 0 to 1, expected prob"):
+        wrap(raw, VALUES[:, :1], ("no", "yes"), "t")
+
+
+def test_inputs_that_an_integer_graph_cannot_take_are_refused():
+    raw = tiny(node("Cast", ["x"], ["y"], to=TensorProto.FLOAT), inputs=[floats("x", None, 3, kind=TensorProto.INT64)])
+    with pytest.raises(ExportError, match=r"^t: takes x int64 \[\?, 3\], but the inputs are not such numbers"):
+        wrap(raw, VALUES, ABC, "t")
+
+
+def test_a_batch_fixed_inside_is_refused(tmp_path):
+    path = tmp_path / "fixed.onnx"
+    path.write_bytes(fixed_inside())
+    with pytest.raises(ExportError, match="does not answer every number of rows"):
+        read_teacher(path, VALUES, ABC)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    """The error lists those that are."""
+    (tmp_path / "forest.onnx").write_bytes(tiny())
+    message = r"none\.onnx: No such file or directory; expected an ONNX file; available: forest\.onnx$"
+    with pytest.raises(ExportError, match=message):
+        read_teacher(tmp_path / "none.onnx", VALUES, ABC)

@@ -1,0 +1,78 @@
+"""The teacher of a run: an ensemble that is trained here, or a model that the recipe gives.
+
+It knows where a teacher comes from, not what is learnt from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from service.manifest import GRAPH, Manifest
+from service.model import load_model
+from trainer.data.split import Split
+from trainer.ensemble import Ensemble
+from trainer.errors import RecipeError
+from trainer.export import Exported, export
+from trainer.fit import View, plain
+from trainer.models import proof_inputs
+from trainer.objectives import hard
+from trainer.onnx_teacher import OnnxTeacher, read_teacher
+from trainer.recipe import Recipe
+from trainer.stages import Teacher, Workshop, teacher_of, train_networks
+from trainer.views import jittered
+
+
+class TaughtBy(NamedTuple):
+    """The teacher of a run: how it answers, its graph, and the members and seeds of one that was trained here."""
+
+    teacher: Teacher
+    exported: Exported
+    members: Sequence[nn.Module]
+    seeds: Sequence[int]
+
+
+def trained_teacher(workshop: Workshop, recipe: Recipe, seeds: Sequence[int]) -> TaughtBy:
+    """Trains the members; their mean is the teacher."""
+    view = member_view(recipe, workshop.split)
+    members = train_networks(workshop, "members", recipe.ensemble, seeds, hard, workshop.train, view)
+    ensemble = Ensemble(members.networks, recipe.ensemble.mean)
+    with workshop.display.stage("teacher", 1):
+        exported = export(ensemble, proof_inputs(workshop.split))
+    return TaughtBy(teacher_of(workshop, ensemble), exported, members.networks, seeds)
+
+
+def given_teacher(workshop: Workshop, recipe: Recipe, recipe_dir: Path) -> TaughtBy | None:
+    """The recipe's `teacher`: an ONNX file, or a published model's version folder. None where it names none."""
+    if recipe.teacher is None:
+        return None
+    path = recipe_dir / os.path.expanduser(recipe.teacher)  # noqa: PTH111 - Path's raises where there is no such user
+    classes = workshop.split.classes
+    if path.is_dir():
+        check_classes(load_model(path, device="cpu").manifest, classes)
+        path = path / GRAPH
+    with workshop.display.stage("teacher", 1):
+        exported = read_teacher(path, proof_inputs(workshop.split), classes)
+    answers = OnnxTeacher(exported.graph)
+    teacher = Teacher(exported.sha256, lambda inputs: answers.predict(inputs.cpu().numpy()))
+    return TaughtBy(teacher, exported, [], [])
+
+
+def check_classes(manifest: Manifest, classes: tuple[str, ...]) -> None:
+    """Raises RecipeError where a published teacher has other classes than the data, or in another order."""
+    if manifest.classes != classes:
+        raise RecipeError(
+            f"teacher {manifest.name}/{manifest.version} has the classes {', '.join(manifest.classes)}, expected the "
+            f"data's: {', '.join(classes)}"
+        )
+
+
+def member_view(recipe: Recipe, split: Split) -> View:
+    """How members see their images."""
+    if not recipe.ensemble.jitter or split.image is None:
+        return plain
+    return jittered(recipe.ensemble.jitter, split.image.range[0])
