@@ -1,0 +1,1 @@
+"""Programs that measure speed, as ratios within one run. Nothing imports them but their tests."""
