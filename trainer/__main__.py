@@ -84,6 +84,7 @@ def train(options: argparse.Namespace) -> int:
     # OpenMP's threads spin at every barrier by default: where anything else wants a core, a step then takes 5 to 10
     # times as long. It reads this when PyTorch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.path.insert(0, str(folder.resolve()))  # `module:factory` is found beside the recipe
     from trainer import pipeline
 
     chosen = pipeline.Options(

@@ -20,6 +20,7 @@ from torch import Tensor
 from trainer.checkpoint import load_tensors, save_tensors
 from trainer.errors import TrainerError
 from trainer.losses import cross_entropy
+from trainer.modules import Module
 from trainer.networks import Stack
 from trainer.recipe import Training
 
@@ -81,7 +82,7 @@ class Choice(NamedTuple):
 
 
 def fit(
-    stack: Stack,
+    stack: Stack | Module,
     train: Examples,
     validation: Examples,
     loss: Loss,
@@ -115,8 +116,8 @@ def fit(
 class _State:
     """Everything that changes while training, all of it in the checkpoint."""
 
-    def __init__(self, stack: Stack, settings: Training, seeds: Sequence[int], view: View) -> None:
-        device = stack.weights[0].device
+    def __init__(self, stack: Stack | Module, settings: Training, seeds: Sequence[int], view: View) -> None:
+        device = next(stack.parameters()).device
         self.stack = stack
         self.settings = settings
         self.view = view
@@ -126,7 +127,7 @@ class _State:
         )
         # The even numbers are the streams of the initial weights (networks.py), the odd ones those of training.
         self.generators = [torch.Generator(device).manual_seed(2 * seed + 1) for seed in seeds]
-        self.best = [parameter.detach().clone() for parameter in stack.parameters()]
+        self.best = [tensor.detach().clone() for tensor in stack.learnt()]
         self.best_epoch = torch.zeros(stack.members, dtype=torch.int64)
         self.best_errors = torch.full((stack.members,), 2**62, dtype=torch.int64)
         self.best_nll = torch.full((stack.members,), math.inf, dtype=torch.float64)
@@ -140,7 +141,11 @@ class _State:
                 group["lr"] = self.settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
             batch = self.view(train, indices_MB, self.epoch, self.generators)
             self.optimiser.zero_grad(set_to_none=True)
-            losses_M = loss(self.stack(batch.inputs, self.generators), batch)
+            with torch.autocast(
+                batch.inputs.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
+            ):
+                logits_MBK = self.stack(batch.inputs, self.generators)
+            losses_M = loss(logits_MBK.float(), batch)
             losses_M.sum().backward()
             self.optimiser.step()
         self._check_finite(losses_M.detach())
@@ -153,9 +158,11 @@ class _State:
         self.best_errors = torch.where(better_M, errors_M, self.best_errors)
         self.best_nll = torch.where(better_M, nll_M, self.best_nll)
         self.best_epoch = torch.where(better_M, self.epoch + 1, self.best_epoch)
-        chosen = better_M.to(self.best[0].device).view(-1, 1, 1)
-        for kept, parameter in zip(self.best, self.stack.parameters(), strict=True):
-            kept.copy_(torch.where(chosen, parameter.detach(), kept))
+        for kept, tensor in zip(self.best, self.stack.learnt(), strict=True):
+            for member in better_M.nonzero().flatten().tolist() if len(better_M) > 1 else ():
+                kept[member] = tensor[member].detach()
+            if len(better_M) == 1 and better_M:
+                kept.copy_(tensor.detach())
 
     def _check_finite(self, losses_M: Tensor) -> None:
         if not losses_M.isfinite().all():
@@ -167,13 +174,13 @@ class _State:
     def finish(self) -> Choice:
         """Puts the best weights into the stack."""
         with torch.no_grad():
-            for parameter, kept in zip(self.stack.parameters(), self.best, strict=True):
-                parameter.copy_(kept)
+            for tensor, kept in zip(self.stack.learnt(), self.best, strict=True):
+                tensor.copy_(kept)
         return Choice(self.best_epoch.tolist(), self.best_errors.tolist(), self.best_nll.tolist())
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint of a finished epoch."""
-        tensors: dict[str, Tensor] = {f"parameter.{i}": tensor for i, tensor in enumerate(self.stack.parameters())}
+        tensors: dict[str, Tensor] = {f"learnt.{i}": tensor for i, tensor in enumerate(self.stack.learnt())}
         tensors |= {f"best.{index}": tensor for index, tensor in enumerate(self.best)}
         tensors |= {f"generator.{index}": g.get_state() for index, g in enumerate(self.generators)}
         tensors |= {"best_epoch": self.best_epoch, "best_errors": self.best_errors, "best_nll": self.best_nll}
@@ -186,8 +193,8 @@ class _State:
         tensors, facts = load_tensors(path)
         self.epoch = facts["epoch"]
         with torch.no_grad():
-            for index, (parameter, kept) in enumerate(zip(self.stack.parameters(), self.best, strict=True)):
-                parameter.copy_(tensors[f"parameter.{index}"])
+            for index, (tensor, kept) in enumerate(zip(self.stack.learnt(), self.best, strict=True)):
+                tensor.copy_(tensors[f"learnt.{index}"])
                 kept.copy_(tensors[f"best.{index}"])
         for index, generator in enumerate(self.generators):
             generator.set_state(tensors[f"generator.{index}"])
@@ -195,7 +202,7 @@ class _State:
         self.best_nll = tensors["best_nll"]
         moments = {
             index: {key: tensors[f"optimiser.{index}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            for index in range(len(self.best))
+            for index in range(len(list(self.stack.parameters())))
         }
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
 
@@ -208,7 +215,7 @@ def _shuffled(train: Examples, generators: Sequence[torch.Generator], batch_size
 
 
 @torch.no_grad()
-def score(stack: Stack, examples: Examples, batch_size: int = 2048) -> tuple[Tensor, Tensor]:
+def score(stack: Stack | Module, examples: Examples, batch_size: int = 2048) -> tuple[Tensor, Tensor]:
     """Errors, int64 [M], and NLL in nats, float64 [M], of each member on the same examples, on the CPU."""
     errors_M = torch.zeros(stack.members, dtype=torch.int64)
     nll_M = torch.zeros(stack.members, dtype=torch.float64)

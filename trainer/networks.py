@@ -1,4 +1,4 @@
-"""Architectures. It knows layers and their initial weights, not data, losses or training.
+"""Multilayer perceptrons, many at once. It knows layers and their initial weights, not data, losses or training.
 
 Legend: M members, B batch, K classes, D features. A stack computes M networks of one shape at once, each with weights,
 dropout and inputs of its own, so that training ten small networks costs little more than training one.
@@ -68,6 +68,10 @@ class Stack(nn.Module):
     def members(self) -> int:
         """M."""
         return len(self.weights[0])
+
+    def learnt(self) -> list[Tensor]:
+        """What training changes, each [M, ...]."""
+        return list(self.parameters())
 
     def forward(self, raw_MB: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Raw inputs [M, B, ...] -> logits [M, B, K]; with dropout where each member's generator is given."""

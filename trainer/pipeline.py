@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from service.manifest import Manifest
+from trainer.answers import soft_targets
 from trainer.data import Split, load_data, load_transfer
 from trainer.display import Display
 from trainer.errors import RecipeError, TrainerError
@@ -21,13 +22,14 @@ from trainer.evaluate import evaluate
 from trainer.fit import Examples, plain
 from trainer.losses import UNLABELLED
 from trainer.models import contenders_of, model_names, publish_all
+from trainer.modules import source_sha256
 from trainer.objectives import distilling, hard
 from trainer.plots import draw_plots
 from trainer.publish import check_repository
 from trainer.recipe import Recipe
 from trainer.report import hardware, show_results, write_results
 from trainer.runs import open_run, run_name
-from trainer.stages import Workshop, examples, soft_targets, train_networks
+from trainer.stages import Workshop, examples, train_networks
 from trainer.teachers import given_teacher, trained_teacher
 from trainer.views import NumberedViews, affine_views
 
@@ -57,7 +59,7 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
         display.say(f"transfer: left out {transfer.left_out} inputs that are validation or test examples")
     check_views(recipe, split)
     check_repository(options.models_dir, model_names(recipe), split.shape, split.classes)
-    name = run_name(recipe, data_sha256=_sha256(split, transfer.inputs), seed=options.seed, device=device.type)
+    name = run_name(recipe, data_sha256=_sha256(recipe, split, transfer.inputs), seed=options.seed, device=device.type)
     if options.resume and not (options.runs_dir / name).exists():
         display.say("no run of this recipe, seed, data and device to resume: starting from the beginning")
     with open_run(options.runs_dir, name, resume=options.resume) as folder:
@@ -119,11 +121,13 @@ def training_examples(recipe: Recipe, split: Split, device: torch.device) -> Exa
     return Examples(torch.cat([train.inputs, views]), train.labels.repeat(1 + recipe.views))
 
 
-def _sha256(split: Split, transfer: NDArray) -> str:
-    """Of everything that is learnt from: another transfer set is another run."""
-    if not len(transfer):
-        return split.sha256()
-    return hashlib.sha256(split.sha256().encode() + np.ascontiguousarray(transfer, dtype=np.float32).data).hexdigest()
+def _sha256(recipe: Recipe, split: Split, transfer: NDArray) -> str:
+    """Of everything outside the recipe that is learnt from: another transfer set or network is another run."""
+    digest = hashlib.sha256(split.sha256().encode())
+    digest.update(np.ascontiguousarray(transfer, dtype=np.float32).data)
+    for network in (recipe.ensemble.network, recipe.student.network):
+        digest.update(source_sha256(network).encode())
+    return digest.hexdigest()
 
 
 def with_transfer(train: Examples, transfer: NDArray) -> Examples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -28,16 +29,28 @@ class Table(BaseModel):
 class Training(Table):
     """A network and how it is trained: Adam with a learning rate that falls to 0 along half a cosine.
 
-    `hidden` are the widths of the hidden layers; `dropout` is the share of hidden units dropped; validation chooses
-    among the `epochs`.
+    `network` is `mlp`, `cnn`, or `module:factory` of the user's own code, called with the shape of an example and the
+    number of classes. `hidden` are the widths of the hidden layers (of convolutions, for `cnn`); `dropout` is the share
+    of hidden units dropped (`mlp` alone); validation chooses among the `epochs`. `precision` is that of the products
+    in training steps; weights, losses, validation and what is exported are float32.
     """
 
+    network: str = "mlp"
     hidden: tuple[Positive, ...] = (128, 128)
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     epochs: Positive = 60
     batch_size: Positive = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        if not re.fullmatch(r"mlp|cnn|[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.network):
+            raise ValueError(f"network {self.network!r}: expected mlp, cnn, or module:factory")
+        if self.network != "mlp" and self.dropout:
+            raise ValueError(f"dropout = {self.dropout} is for mlp alone; network {self.network!r} has what it brings")
+        return self
 
 
 class EnsembleTable(Training):

@@ -14,6 +14,7 @@ from torch import nn
 
 from service.manifest import GRAPH, Manifest
 from service.model import load_model
+from trainer.answers import Teacher, teacher_of
 from trainer.data.split import Split
 from trainer.ensemble import Ensemble
 from trainer.errors import RecipeError
@@ -23,7 +24,7 @@ from trainer.models import proof_inputs
 from trainer.objectives import hard
 from trainer.onnx_teacher import OnnxTeacher, read_teacher
 from trainer.recipe import Recipe
-from trainer.stages import Teacher, Workshop, teacher_of, train_networks
+from trainer.stages import Workshop, train_networks
 from trainer.views import jittered
 
 

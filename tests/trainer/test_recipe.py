@@ -84,12 +84,13 @@ def test_an_unknown_key_is_refused_by_name(tmp_path):
 def test_an_unknown_key_of_a_table_is_refused_by_name(tmp_path):
     assert error_of(recipe(tmp_path, 'data = "digits"\n[student]\nepoch = 3')) == (
         "recipe FILE: unknown key 'student.epoch'; known there: "
-        "hidden, dropout, epochs, batch_size, learning_rate, weight_decay, loss, temperature, hard_weight, weighting, "
+        "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, loss, temperature, "
+        "hard_weight, weighting, "
         "target_weight, other_weight, standardise, jitter, mix, numbered_views, seeds"
     )
     assert error_of(recipe(tmp_path, 'data = "digits"\n[ensemble]\ntemperature = 3')) == (
         "recipe FILE: unknown key 'ensemble.temperature'; known there: "
-        "hidden, dropout, epochs, batch_size, learning_rate, weight_decay, members, mean, jitter"
+        "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, members, mean, jitter"
     )
 
 
@@ -116,6 +117,12 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("[student]\ntemperature = 0", "student.temperature: got 0, expected greater than or equal to 0.01"),
         ("[student]\nhard_weight = 1.1", "student: hard_weight 1.1 is above 1, which a convex mix cannot have"),
         ("[student]\nhard_weight = -0.1", "student.hard_weight: got -0.1, expected greater than or equal to 0"),
+        ('[student]\nnetwork = "resnet"', "student: network 'resnet': expected mlp, cnn, or module:factory"),
+        (
+            '[student]\nnetwork = "cnn"\ndropout = 0.5',
+            "student: dropout = 0.5 is for mlp alone; network 'cnn' has what",
+        ),
+        ('[ensemble]\nprecision = "int8"', "expected 'float32' or 'bfloat16'"),
         ('[student]\nloss = "mse"', "expected 'soft', 'logits' or 'decoupled'"),
         ('[student]\nweighting = "sum"', "expected 'convex' or 'relative'"),
         ("[student]\nseeds = 0", "student.seeds: got 0, expected greater than or equal to 1"),
