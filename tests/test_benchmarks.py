@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import textbook, textbrewer_loop, training
+from benchmarks import int8, textbook, textbrewer_loop, training
 
 
 def test_every_row_of_the_training_benchmarks_is_measured_or_says_why_not():
@@ -53,3 +53,10 @@ def test_the_bare_step_and_ours_are_measured_on_the_same_sizes():
     """Both give seconds."""
     assert training.step_s([8, 4, 10], 2, 4, 2) > 0
     assert training.bare_step_s([8, 4, 10], 4, 2) > 0
+
+
+def test_the_int8_benchmark_prints_a_row_for_every_batch(capsys):
+    """Both times and their ratio with its interval."""
+    int8.main(["--quick"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ") and "[" in line]
+    assert [row.split("|")[1].strip() for row in rows] == ["1", "32", "64"]

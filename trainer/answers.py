@@ -56,7 +56,7 @@ def _targets_of_view(
     facts: dict[str, Any],
 ) -> Tensor:
     folder = workshop.folder / "soft-targets" / f"view-{number:04d}"
-    draws = None if views is None else views.draw(number, len(inputs)).to(inputs.device)
+    draws = None if views is None else views.draw(number, inputs).to(inputs.device)
 
     def answer(rows: range) -> Tensor:
         if views is None or draws is None:

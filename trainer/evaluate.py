@@ -32,13 +32,20 @@ Labels = NDArray[np.int64]
 class Contender(NamedTuple):
     """A model that will be published: its role, its graph, the seeds of the networks inside.
 
-    `alike` are networks that differ from it in their seed alone, itself among them; empty for the ensemble.
+    `reduced` says what its graph was reduced to, `int8` or `fp16`; None for float32. `alike` are networks that differ
+    from it in their seed alone, itself among them; empty for the ensemble and for reduced forms.
     """
 
     role: Role
     exported: Exported
     seeds: Sequence[int]
     alike: Sequence[nn.Module]
+    reduced: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`student`, `student-int8` and so on: its row in the table, and the end of its name."""
+        return f"{self.role}-{self.reduced}" if self.reduced else self.role
 
 
 class Spread(NamedTuple):
@@ -50,12 +57,12 @@ class Spread(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the results. Intervals are of 95 %, Wilson; `errors` are of `examples`.
+    """One line of the results, by its label. Intervals are of 95 %, Wilson; `errors` are of `examples`.
 
     The row `member` holds means over the members, and no interval: `spread` says how they differ.
     """
 
-    role: Role
+    role: str
     examples: int
     errors: float
     errors_interval: Interval | None
@@ -88,11 +95,11 @@ class Results(NamedTuple):
 
 
 def evaluate(contenders: Sequence[Contender], members: Sequence[nn.Module], test: Part) -> Results:
-    """Measures ensemble, baseline and student through the graphs that will be served, and, for the spread over seeds,
-    the other networks of each kind in PyTorch. Nothing is chosen by what comes out."""
-    log_p = {contender.role: through_graph(contender.exported.graph, test) for contender in contenders}
-    labels = {role: log_p_NK.argmax(axis=1) for role, log_p_NK in log_p.items()}
-    rows = [_row(contender, log_p[contender.role], test, labels["ensemble"]) for contender in contenders]
+    """Measures every contender through the graph that will be served, and, for the spread over seeds, the networks of
+    each kind in PyTorch. Nothing is chosen by what comes out."""
+    log_p = {contender.label: through_graph(contender.exported.graph, test) for contender in contenders}
+    labels = {label: log_p_NK.argmax(axis=1) for label, log_p_NK in log_p.items()}
+    rows = [_row(contender, log_p[contender.label], test, labels["ensemble"]) for contender in contenders]
     if members:
         rows.insert(1, _member_row(members, test, labels["ensemble"]))
     return Results(rows, gain_kept(labels["student"], labels["baseline"], labels["ensemble"], test.labels))
@@ -134,7 +141,7 @@ def _row(contender: Contender, log_p_NK: Floats, test: Part, ensemble_N: Labels)
     low, high = measures.accuracy(predicted_N, test.labels).interval
     is_ensemble = contender.role == "ensemble"
     return Row(
-        role=contender.role,
+        role=contender.label,
         examples=examples,
         errors=measures.errors(predicted_N, test.labels),
         errors_interval=Interval((1 - high) * examples, (1 - low) * examples),

@@ -30,10 +30,11 @@ from service.manifest import (
 from trainer.checkpoint import write_bytes
 from trainer.data.split import Split
 from trainer.ensemble import Single
-from trainer.errors import RunError
+from trainer.errors import ExportError, RunError
 from trainer.evaluate import Contender, Results, Row
 from trainer.export import Exported, export
 from trainer.publish import Artefact, publish
+from trainer.quantize import reduced
 from trainer.recipe import Recipe
 from trainer.stages import Trained, Workshop
 
@@ -62,14 +63,32 @@ def contenders_of(
     return contenders
 
 
-def model_name(recipe: Recipe, role: Role) -> str:
-    """`<recipe>-<role>`."""
-    return f"{recipe.name}-{role}"
+def reduced_students(recipe: Recipe, workshop: Workshop, student: Contender) -> list[Contender]:
+    """The student's reduced forms that the recipe asks for; one that loses too much on validation is left out, and the
+    reason is told."""
+    found: list[Contender] = []
+    calibration = workshop.split.train.inputs[:PROOF_EXAMPLES].astype(np.float32)
+    validation, allowed = workshop.split.validation, recipe.student.allowed_drop
+    for kind in recipe.student.reduced:
+        try:
+            with workshop.display.stage(kind, 1):
+                made = reduced(student.exported, kind, calibration, validation, allowed)
+        except ExportError as error:
+            workshop.display.say(f"{model_name(recipe, f'student-{kind}')} is not published: {error}")
+        else:
+            found.append(student._replace(exported=made, alike=[], reduced=kind))
+    return found
+
+
+def model_name(recipe: Recipe, label: str) -> str:
+    """`<recipe>-<label>`."""
+    return f"{recipe.name}-{label}"
 
 
 def model_names(recipe: Recipe) -> list[str]:
     """What a run of this recipe publishes."""
-    return [model_name(recipe, role) for role in ROLES]
+    labels = (*ROLES, *(f"student-{kind}" for kind in recipe.student.reduced))
+    return [model_name(recipe, label) for label in labels]
 
 
 def publish_all(
@@ -84,10 +103,12 @@ def publish_all(
     teacher: Reference | None = None
     with workshop.display.stage("publish", len(contenders)) as advance:
         for contender in contenders:
-            made = artefact(recipe, workshop.split, contender, rows[contender.role], teacher)
-            manifest = _published_before(models_dir, record.get(contender.role), contender) or publish(models_dir, made)
+            made = artefact(recipe, workshop.split, contender, rows[contender.label], teacher)
+            manifest = _published_before(models_dir, record.get(contender.label), contender) or publish(
+                models_dir, made
+            )
             manifests.append(manifest)
-            record[contender.role] = [manifest.name, manifest.version]
+            record[contender.label] = [manifest.name, manifest.version]
             write_bytes(path, json.dumps(record).encode())
             if contender.role == "ensemble":
                 teacher = Reference(name=manifest.name, version=manifest.version, sha256=contender.exported.sha256)
@@ -96,8 +117,8 @@ def publish_all(
 
 
 def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teacher: Reference | None) -> Artefact:
-    """What `publish` needs to publish a contender as `<recipe>-<role>`."""
-    name = model_name(recipe, contender.role)
+    """What `publish` needs to publish a contender as `<recipe>-<label>`."""
+    name = model_name(recipe, contender.label)
     distilled = contender.role == "student"
     soft, hard = recipe.student.weights
 
@@ -155,7 +176,7 @@ def _metrics(row: Row) -> Metrics:
 
 
 def read_record(path: Path) -> dict[str, list[Any]]:
-    """What this run has published: role -> [name, version]."""
+    """What this run has published: label -> [name, version]."""
     try:
         record: dict[str, list[Any]] = json.loads(path.read_bytes()) if path.exists() else {}
     except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ from trainer.errors import RecipeError, TrainerError
 from trainer.evaluate import evaluate
 from trainer.fit import Examples, plain
 from trainer.losses import UNLABELLED
-from trainer.models import contenders_of, model_names, publish_all
+from trainer.models import contenders_of, model_names, publish_all, reduced_students
 from trainer.modules import source_sha256
 from trainer.objectives import distilling, hard
 from trainer.plots import draw_plots
@@ -93,6 +93,7 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
         )
 
         contenders = contenders_of(workshop, taught_by.exported, taught_by.seeds, students, baselines)
+        contenders += reduced_students(recipe, workshop, contenders[-1])
         with display.stage("test", 1):
             results = evaluate(contenders, taught_by.members, split.test)
         manifests = publish_all(options.models_dir, recipe, workshop, contenders, results)
@@ -143,18 +144,19 @@ def with_transfer(train: Examples, transfer: NDArray) -> Examples:
 def student_views(recipe: Recipe, split: Split) -> NumberedViews | None:
     """The numbered views that student and teacher share, and of which the baseline has the same."""
     asked = recipe.student
-    if not asked.jitter and not asked.mix:
+    if not (asked.jitter or asked.distort or asked.mix):
         return None
     background = split.image.range[0] if split.image else 0.0
-    return NumberedViews(
-        min(asked.numbered_views, asked.epochs), recipe.split_seed, asked.jitter, asked.mix, background
-    )
+    number = min(asked.numbered_views, asked.epochs)
+    return NumberedViews(number, recipe.split_seed, asked.jitter, asked.mix, background, asked.distort)
 
 
 def check_views(recipe: Recipe, split: Split) -> None:
     """Raises RecipeError where a recipe would move images and the data are none."""
-    asked = {"views": recipe.views, "ensemble.jitter": recipe.ensemble.jitter, "student.jitter": recipe.student.jitter}
-    keys = [f"{key} = {value}" for key, value in asked.items() if value]
+    asked: dict[str, int] = {"views": recipe.views}
+    for name, table in (("ensemble", recipe.ensemble), ("student", recipe.student)):
+        asked |= {f"{name}.jitter": table.jitter, f"{name}.distort": table.distort}
+    keys = [f"{key} = {str(value).lower()}" for key, value in asked.items() if value]
     if keys and split.image is None:
         raise RecipeError(
             f"recipe {recipe.name}: {' and '.join(keys)} would move images, but the examples of {split.name} are none: "

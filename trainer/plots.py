@@ -31,7 +31,7 @@ def draw_plots(
 ) -> None:
     """Writes `accuracy-size.png`, `reliability.png` and `soft-targets.png`."""
     split = workshop.split
-    logits = {c.role: through_graph(c.exported.graph, split.validation) for c in contenders}
+    logits = {c.role: through_graph(c.exported.graph, split.validation) for c in contenders if not c.reduced}
     _save(_accuracy_against_size(results.rows), folder / "accuracy-size.png")
     _save(_reliability(logits, split.validation), folder / "reliability.png")
     _save(_soft_targets(logits["ensemble"], split, temperature), folder / "soft-targets.png")
@@ -40,7 +40,7 @@ def draw_plots(
 def _accuracy_against_size(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for row in rows:
+    for row in (row for row in rows if row.role in COLOURS):  # reduced forms have the student's place
         x = row.parameters * (0.93 if row.role == "baseline" else 1.0)  # beside the student, which has its size
         share = 100 * (1 - row.errors / row.examples)
         if row.errors_interval is not None:

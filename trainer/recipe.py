@@ -56,12 +56,14 @@ class Training(Table):
 class EnsembleTable(Training):
     """The members, alike but for their seeds, and the mean of their predictive distributions (section 2).
 
-    `jitter` moves their images by up to that many pixels, anew in every epoch.
+    `jitter` moves their images by up to that many pixels, anew in every epoch; `distort` turns, scales, slants, moves
+    and bends them, and needs no jitter.
     """
 
     members: Annotated[int, Field(ge=2)] = 10
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     jitter: Annotated[int, Field(ge=0)] = 0
+    distort: bool = False
 
 
 class StudentTable(Training):
@@ -73,10 +75,11 @@ class StudentTable(Training):
     logits (`logits`), or T^2 (`target_weight` KL(target) + `other_weight` KL(other)) (`decoupled`). `standardise` gives
     both sides' logits mean 0 and deviation 1 first.
 
-    With `jitter` or `mix` epoch e sees view e modulo `numbered_views` of each example: moved by up to so many pixels,
-    mixed with another example. Teacher and student see the same view, whose soft targets are stored; the baseline sees
-    it too. It is trained from `seeds` seeds, of which validation chooses the
-    one that is published.
+    With `jitter`, `distort` or `mix` epoch e sees view e modulo `numbered_views` of each example: moved by up to so
+    many pixels, bent, mixed with another example. Teacher and student see the same view, whose soft targets are stored;
+    the baseline sees it too. It is trained from `seeds` seeds, of which validation chooses the one that is published.
+
+    `reduced` forms of it are published beside it, unless one loses more than `allowed_drop` points on validation.
     """
 
     hidden: tuple[Positive, ...] = (32,)
@@ -89,9 +92,12 @@ class StudentTable(Training):
     other_weight: Annotated[float, Field(ge=0.0)] = 8.0
     standardise: bool = False
     jitter: Annotated[int, Field(ge=0)] = 0
+    distort: bool = False
     mix: bool = False
     numbered_views: Positive = 30
     seeds: Positive = 1
+    reduced: tuple[Literal["int8", "fp16"], ...] = ()
+    allowed_drop: Annotated[float, Field(ge=0.0)] = 0.5
 
     @model_validator(mode="after")
     def _check_weight(self) -> Self:

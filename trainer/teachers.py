@@ -25,7 +25,7 @@ from trainer.objectives import hard
 from trainer.onnx_teacher import OnnxTeacher, read_teacher
 from trainer.recipe import Recipe
 from trainer.stages import Workshop, train_networks
-from trainer.views import jittered
+from trainer.views import distorting, jittered
 
 
 class TaughtBy(NamedTuple):
@@ -74,6 +74,8 @@ def check_classes(manifest: Manifest, classes: tuple[str, ...]) -> None:
 
 def member_view(recipe: Recipe, split: Split) -> View:
     """How members see their images."""
-    if not recipe.ensemble.jitter or split.image is None:
+    if split.image is None:
         return plain
-    return jittered(recipe.ensemble.jitter, split.image.range[0])
+    if recipe.ensemble.distort:
+        return distorting(split.image.range[0])
+    return jittered(recipe.ensemble.jitter, split.image.range[0]) if recipe.ensemble.jitter else plain

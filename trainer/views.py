@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.distort import distorted, draw_distortions
 from trainer.fit import Batch, Examples, Mixture, View
 
 
@@ -22,6 +23,18 @@ def jittered(pixels: int, background: float) -> View:
     def view(train: Examples, indices_MB: Tensor, _epoch: int, generators: Sequence[torch.Generator]) -> Batch:
         inputs = jitter(train.inputs[indices_MB], generators, pixels=pixels, background=background)
         return Batch(inputs, train.labels[indices_MB], None)
+
+    return view
+
+
+def distorting(background: float) -> View:
+    """Members see their images turned, scaled, slanted, moved and bent, anew in every epoch."""
+
+    def view(train: Examples, indices_MB: Tensor, _epoch: int, generators: Sequence[torch.Generator]) -> Batch:
+        shape = train.inputs.shape[1], train.inputs.shape[2]
+        drawn = torch.cat([draw_distortions(indices_MB.shape[1], shape, generator) for generator in generators])
+        seen = distorted(train.inputs[indices_MB].flatten(0, 1), drawn, background)
+        return Batch(seen.view(*indices_MB.shape, *shape), train.labels[indices_MB], None)
 
     return view
 
@@ -74,8 +87,8 @@ class NumberedViews(NamedTuple):
     """`number` views of every example, each fixed by the seed and its number, so that a teacher's answers to them can
     be stored and found again: teacher and student see the same view (function matching, Beyer et al. 2022).
 
-    `jitter` moves images by up to that many pixels; `mix` mixes each example with another, the first having a share
-    of 0.5 to 1 (Zhang et al. 2018). View 0 is the examples as they are.
+    `jitter` moves images by up to that many pixels; `distort` bends them (distort.py); `mix` mixes each example with
+    another, the first having a share of 0.5 to 1 (Zhang et al. 2018). View 0 is the examples as they are.
     """
 
     number: int
@@ -83,16 +96,19 @@ class NumberedViews(NamedTuple):
     jitter: int
     mix: bool
     background: float
+    distort: bool = False
 
-    def draw(self, view: int, total: int) -> Draws:
-        """What view number `view` of N examples is, the same in every process. It is drawn on the CPU."""
+    def draw(self, view: int, inputs: Tensor) -> Draws:
+        """What view number `view` of the examples [N, ...] is, the same in every process. It is drawn on the CPU."""
+        total = len(inputs)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + view)
         shifts = torch.randint(2 * self.jitter + 1, (total, 2), generator=generator)
         partner = torch.randint(total, (total,), generator=generator)
         share = 1.0 - 0.5 * torch.rand(total, generator=generator)
         if view == 0:
-            return Draws(torch.full_like(shifts, self.jitter), partner, torch.ones_like(share))
-        return Draws(shifts, partner, share)
+            return Draws(torch.full_like(shifts, self.jitter), partner, torch.ones_like(share), None)
+        bent = draw_distortions(total, (inputs.shape[1], inputs.shape[2]), generator) if self.distort else None
+        return Draws(shifts, partner, share, bent)
 
     def see(self, inputs: Tensor, indices_B: Tensor, draws: Draws) -> Tensor:
         """The view of examples `indices` of all inputs [N, ...]: [B, ...]."""
@@ -103,9 +119,12 @@ class NumberedViews(NamedTuple):
         return share * seen + (1.0 - share) * self._move(inputs, draws.partner[indices_B], draws)
 
     def _move(self, inputs: Tensor, indices_B: Tensor, draws: Draws) -> Tensor:
-        if not self.jitter:
-            return inputs[indices_B]
-        return _moved(inputs[indices_B], draws.shifts[indices_B], self.jitter, self.background)
+        seen = inputs[indices_B]
+        if self.jitter:
+            seen = _moved(seen, draws.shifts[indices_B], self.jitter, self.background)
+        if draws.distortions is not None:
+            seen = distorted(seen, draws.distortions[indices_B], self.background)
+        return seen
 
     def as_view(self, targets_VNK: Sequence[Tensor] | None) -> View:
         """Epoch e sees view e modulo `number`, with the teacher's answers to it where they are given."""
@@ -115,7 +134,7 @@ class NumberedViews(NamedTuple):
             number = epoch % self.number
             if number not in last:
                 last.clear()
-                last[number] = self.draw(number, len(train.inputs)).to(train.inputs.device)
+                last[number] = self.draw(number, train.inputs).to(train.inputs.device)
             draws, indices_B = last[number], indices_MB.flatten()
             inputs = self.see(train.inputs, indices_B, draws).view(*indices_MB.shape, *train.inputs.shape[1:])
             log_teacher = None if targets_VNK is None else targets_VNK[number][indices_MB]
@@ -126,12 +145,13 @@ class NumberedViews(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """One view of N examples: shifts [N, 2], the example that each is mixed with [N], and its own share [N]."""
+    """One view of N examples: shifts [N, 2], the other that each is mixed with [N], its own share [N], distortions."""
 
     shifts: Tensor
     partner: Tensor
     share: Tensor
+    distortions: Tensor | None
 
     def to(self, device: torch.device) -> Draws:
         """The same on a device."""
-        return Draws(*(tensor.to(device) for tensor in self))
+        return Draws(*(None if tensor is None else tensor.to(device) for tensor in self))  # type: ignore[arg-type]

@@ -43,7 +43,9 @@ def test_a_wrong_key(tmp_path):
     (tmp_path / "mine.toml").write_text('data = "digits"\n[student]\ntemprature = 4.0\n')
     done = trainer("train", "mine.toml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert one_line(done.stderr).startswith("recipe mine.toml: unknown key 'student.temprature'; known there: hidden, ")
+    assert one_line(done.stderr).startswith(
+        "recipe mine.toml: unknown key 'student.temprature'; known there: network, "
+    )
 
 
 @pytest.mark.parametrize(

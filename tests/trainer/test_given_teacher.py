@@ -2,14 +2,27 @@
 
 import numpy as np
 import pytest
+import torch
+from rich.console import Console
 from safetensors.numpy import load_file
 from skl2onnx import to_onnx
 from sklearn.datasets import load_wine
 from sklearn.ensemble import RandomForestClassifier
+from torch import nn
 
 from service.manifest import GRAPH, read_manifest
 from service.model import load_model
 from tests.trainer.conftest import trainer
+from trainer.data import load_data
+from trainer.display import Display
+from trainer.ensemble import Single
+from trainer.evaluate import Contender
+from trainer.export import export
+from trainer.models import proof_inputs, reduced_students
+from trainer.recipe import Recipe, StudentTable
+from trainer.stages import Workshop
+
+CPU = torch.device("cpu")
 
 RECIPE = """\
 data = "wine.npz"
@@ -19,6 +32,8 @@ teacher = "forest.onnx"
 hidden = [8]
 epochs = 60
 learning_rate = 1e-2
+reduced = ["int8", "fp16"]
+allowed_drop = 6.0
 """
 
 
@@ -72,6 +87,38 @@ def test_the_table_has_no_row_of_members(run):
     printed = (folder / "stdout").read_text()
     assert "\nstudent " in printed
     assert "a member" not in printed.replace("a member: the mean over all", "")
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp16"])
+def test_reduced_students_are_published_beside_it(run, kind):
+    """With their own graph and figures, and the same teacher."""
+    folder, _, inputs = run
+    student, small = (
+        load_model(folder / f"models/wine-{name}/1", device="cpu") for name in ("student", f"student-{kind}")
+    )
+    assert small.manifest.role == "student"
+    assert small.manifest.teacher == student.manifest.teacher
+    assert small.manifest.files[GRAPH].sha256 != student.manifest.files[GRAPH].sha256
+    agree = small.run(inputs).logits_BK.argmax(axis=1) == student.run(inputs).logits_BK.argmax(axis=1)
+    assert agree.mean() > 0.9
+    assert f"\nstudent-{kind} " in (folder / "stdout").read_text()
+
+
+def test_a_reduced_student_that_collapses_is_not_published(run):
+    """The rest is, and why it is missing is told."""
+    folder, _, _ = run
+    path = folder / "runs" / "none"
+    shop = Workshop(
+        path, load_data(Recipe(name="w", data="wine.npz"), folder, None), None, None, CPU, Display(Console())
+    )
+    weights = torch.tensor([[1e9, *[0.0] * 12], *[[0.0, 1e-9, *[1e-9] * 11]] * 2])
+    network = nn.Linear(13, 3)
+    network.load_state_dict({"weight": weights, "bias": torch.zeros(3)})
+    made = export(Single(network), proof_inputs(shop.split))
+    recipe = Recipe(name="w", data="wine.npz", student=StudentTable(reduced=("fp16",)))
+    with shop.display.console.capture() as told:
+        assert reduced_students(recipe, shop, Contender("student", made, [0], [])) == []
+    assert "w-student-fp16 is not published: " in told.get()
 
 
 def test_a_published_model_teaches_too(run):

@@ -86,11 +86,13 @@ def test_an_unknown_key_of_a_table_is_refused_by_name(tmp_path):
         "recipe FILE: unknown key 'student.epoch'; known there: "
         "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, loss, temperature, "
         "hard_weight, weighting, "
-        "target_weight, other_weight, standardise, jitter, mix, numbered_views, seeds"
+        "target_weight, other_weight, standardise, jitter, distort, mix, numbered_views, seeds, "
+        "reduced, allowed_drop"
     )
     assert error_of(recipe(tmp_path, 'data = "digits"\n[ensemble]\ntemperature = 3')) == (
         "recipe FILE: unknown key 'ensemble.temperature'; known there: "
-        "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, members, mean, jitter"
+        "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, members, mean, jitter, "
+        "distort"
     )
 
 

@@ -148,23 +148,24 @@ def numbered(**changes) -> NumberedViews:
 def test_a_numbered_view_is_the_same_wherever_its_examples_stand_in_a_batch():
     """It depends on seed, view and example alone: soft targets that are keyed by them fit under any shuffle."""
     views = numbered()
-    whole = views.see(IMAGES, ALL, views.draw(2, 6))
+    whole = views.see(IMAGES, ALL, views.draw(2, IMAGES))
     some = torch.tensor([4, 0, 3])
-    assert torch.equal(views.see(IMAGES, some, numbered().draw(2, 6)), whole[some])
-    assert not torch.equal(views.see(IMAGES, ALL, views.draw(1, 6)), whole)
-    assert not torch.equal(views.see(IMAGES, ALL, numbered(seed=5).draw(2, 6)), whole)
+    assert torch.equal(views.see(IMAGES, some, numbered().draw(2, IMAGES)), whole[some])
+    assert not torch.equal(views.see(IMAGES, ALL, views.draw(1, IMAGES)), whole)
+    assert not torch.equal(views.see(IMAGES, ALL, numbered(seed=5).draw(2, IMAGES)), whole)
 
 
 def test_view_0_is_the_examples_as_they_are():
     """So that one of the views is what the student will be served."""
     views = numbered()
-    assert torch.equal(views.see(IMAGES, ALL, views.draw(0, 6)), IMAGES)
+    assert torch.equal(views.see(IMAGES, ALL, views.draw(0, IMAGES)), IMAGES)
+    assert torch.equal(views._replace(distort=True).see(IMAGES, ALL, views.draw(0, IMAGES)), IMAGES)
 
 
 def test_a_numbered_jitter_moves_an_image_by_its_own_shift():
     """Against the shift in numpy."""
     views = numbered(mix=False)
-    draws = views.draw(1, 6)
+    draws = views.draw(1, IMAGES)
     seen = views.see(IMAGES, ALL, draws).numpy()
     for image, shift, view in zip(IMAGES.numpy(), draws.shifts, seen, strict=True):
         np.testing.assert_array_equal(view, shifted(image, *(1 - int(s) for s in shift)))
@@ -176,7 +177,7 @@ def test_a_mixture_is_the_weighted_sum_of_two_examples_and_tells_both_labels():
     train = Examples(IMAGES, torch.tensor([0, 1, 2, 3, 4, 5]))
     indices = torch.tensor([[5, 1], [0, 2]])
     batch = views.as_view(None)(train, indices, 4, [])
-    draws = views.draw(1, 6)
+    draws = views.draw(1, IMAGES)
     assert batch.mixture is not None
     assert torch.equal(batch.labels, indices)
     assert torch.equal(batch.mixture.labels, draws.partner[indices])
