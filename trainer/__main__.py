@@ -1,4 +1,4 @@
-"""The command line of the trainer: `python -m trainer [train] [RECIPE] [options]`."""
+"""The command line of the trainer: `python -m trainer train RECIPE` and `python -m trainer reproduce mnist`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit status: 0, 2 for an error that it has printed, 130 for Ctrl-C."""
     parser = make_parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] not in {"train", "-h", "--help"}:
+    if not given or given[0] not in {"train", "reproduce", "-h", "--help"}:
         given.insert(0, "train")  # without a verb it trains
     options = parser.parse_args(given)
     try:
-        return train(options)
+        return int(options.run(options, given))
     except (TrainerError, StillroomError) as error:
         print(f"trainer: {error}", file=sys.stderr)  # noqa: T201 - the command line's one way to speak
         return EXIT_ERROR
@@ -57,28 +57,67 @@ def make_parser() -> argparse.ArgumentParser:
         description="Trains an ensemble, distils it into a student, trains the baseline, and publishes all three.",
     )
     _add_options(verb)
+    verb.set_defaults(run=train)
+    text = "make a figure of the paper anew, row by row, beside the paper's"
+    verb = verbs.add_parser("reproduce", help=text, description=f"{text[0].upper()}{text[1:]}. A finished row stays.")
+    _add_reproduce_options(verb)
+    verb.set_defaults(run=reproduce)
     return parser
 
 
-def _add_options(verb: argparse.ArgumentParser) -> None:
+def _add_reproduce_options(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument
+    add("experiment", choices=("mnist",), help="which section of the paper: mnist is section 3")
+    add("--rows", default="", metavar="A,B", help="only these rows, and what they need (default: all)")
+    add("--out", type=Path, default=Path("docs/results"), metavar="O", help="where results go (default: docs/results)")
+    add("--quick", action="store_true", help="tiny networks on a few hundred examples: only that it runs")
+    _add_places(verb)
+
+
+def _add_places(verb: argparse.ArgumentParser) -> None:
+    """Where things lie and what computes, the same for every verb."""
     data = os.environ.get("STILLROOM_DATA")
     runs = platformdirs.user_cache_path("stillroom") / "runs"
     add = verb.add_argument
-    recipes = f"{', '.join(shipped())}, or the path of a .toml file"
-    add("recipe", nargs="?", default="digits", metavar="RECIPE", help=f"{recipes} (default: digits)")
     text = "folder that holds mnist/ (default: STILLROOM_DATA; without either, MNIST is downloaded)"
     add("--data-dir", type=Path, default=Path(data) if data else None, metavar="D", help=text)
-    text = "model repository to publish into (default: models)"
-    add("--models-dir", type=Path, default=Path("models"), metavar="M", help=text)
     text = f"checkpoints, soft targets, tables and plots (default: {runs})".replace("%", "%%")
     add("--runs-dir", type=Path, default=runs, metavar="R", help=text)
     text = "auto takes CUDA where PyTorch finds it (default: auto)"
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+
+
+def _add_options(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument
+    recipes = f"{', '.join(shipped())}, or the path of a .toml file"
+    add("recipe", nargs="?", default="digits", metavar="RECIPE", help=f"{recipes} (default: digits)")
+    text = "model repository to publish into (default: models)"
+    add("--models-dir", type=Path, default=Path("models"), metavar="M", help=text)
+    _add_places(verb)
     add("--seed", type=_seed, default=0, metavar="S", help="seed of the whole run (default: 0)")
     add("--resume", action="store_true", help="go on from the last checkpoint of the same run")
 
 
-def train(options: argparse.Namespace) -> int:
+def reproduce(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    """`python -m trainer reproduce`."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as below
+    from trainer.pipeline import pick_device
+    from trainer.reproduce.command import Asked, reproduce_mnist
+
+    asked = Asked(
+        data_dir=options.data_dir,
+        runs_dir=options.runs_dir,
+        out=options.out,
+        device=pick_device(options.device),
+        rows=[name for name in options.rows.split(",") if name],
+        quick=options.quick,
+        command=f"python -m trainer reproduce {options.experiment}{' --quick' if options.quick else ''}",
+    )
+    reproduce_mnist(asked, Display(Console()))
+    return 0
+
+
+def train(options: argparse.Namespace, _given: Sequence[str]) -> int:
     """`python -m trainer train`."""
     recipe, folder = read_recipe(options.recipe)  # before PyTorch is imported: a typing error is told at once
     # OpenMP's threads spin at every barrier by default: where anything else wants a core, a step then takes 5 to 10

@@ -32,9 +32,9 @@ def draw_plots(
     """Writes `accuracy-size.png`, `reliability.png` and `soft-targets.png`."""
     split = workshop.split
     logits = {c.role: through_graph(c.exported.graph, split.validation) for c in contenders if not c.reduced}
-    _save(_accuracy_against_size(results.rows), folder / "accuracy-size.png")
-    _save(_reliability(logits, split.validation), folder / "reliability.png")
-    _save(_soft_targets(logits["ensemble"], split, temperature), folder / "soft-targets.png")
+    save_figure(_accuracy_against_size(results.rows), folder / "accuracy-size.png")
+    save_figure(_reliability(logits, split.validation), folder / "reliability.png")
+    save_figure(_soft_targets(logits["ensemble"], split, temperature), folder / "soft-targets.png")
 
 
 def _accuracy_against_size(rows: Sequence[Row]) -> Figure:
@@ -111,7 +111,8 @@ def _picture(axes: Axes, example: NDArray, split: Split, label: int) -> None:
     axes.set_title(split.classes[label], parse_math=False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
     raw = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a class may have any name

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,9 +26,13 @@ RESULTS = "results.json"
 
 def run_name(recipe: Recipe, *, data_sha256: str, seed: int, device: str) -> str:
     """`<recipe>-seed<S>-<hash>`: whatever the weights depend on is in the hash."""
-    facts = [recipe.model_dump(mode="json"), data_sha256, seed, device, torch.__version__]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return f"{recipe.name}-seed{seed}-{digest[:10]}"
+    return run_name_of(f"{recipe.name}-seed{seed}", [recipe.model_dump(mode="json"), data_sha256, seed, device])
+
+
+def run_name_of(title: str, facts: list[Any]) -> str:
+    """`<title>-<hash>`, of JSON-able facts and of the version of PyTorch."""
+    digest = hashlib.sha256(json.dumps([*facts, torch.__version__], sort_keys=True).encode()).hexdigest()
+    return f"{title}-{digest[:10]}"
 
 
 @contextmanager

@@ -1,0 +1,116 @@
+"""`python -m trainer reproduce mnist`: row by row, each saved at once, and a finished one not done twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from trainer.checkpoint import write_bytes
+from trainer.data.mnist import load_mnist
+from trainer.data.split import Part, Shares, Split
+from trainer.display import Display
+from trainer.errors import TrainerError
+from trainer.report import hardware
+from trainer.reproduce.lab import Lab
+from trainer.reproduce.mnist import Figure, Mnist, estimate_s
+from trainer.reproduce.plan import FULL, QUICK
+from trainer.reproduce.report import draw_plots, markdown
+from trainer.reproduce.rows import Results, Row, read_rows, write_rows
+from trainer.runs import open_run, run_name_of
+from trainer.stages import Workshop, examples
+
+SHARES = Shares(validation=1 / 12, test=0.0, seed=0)
+"""5,000 of the 60,000 training examples are for validation."""
+QUICK_EXAMPLES = 600
+
+
+class Asked(NamedTuple):
+    """What the command line says: where data, runs and results are, which rows, and whether tiny."""
+
+    data_dir: Path | None
+    runs_dir: Path
+    out: Path
+    device: torch.device
+    rows: Sequence[str]
+    quick: bool
+    command: str
+
+
+def reproduce_mnist(asked: Asked, display: Display) -> Results:
+    """Makes every row that is asked for and not there, and writes `mnist.json`, `mnist.md` and plots after each.
+
+    Raises TrainerError where a row is asked for that there is not.
+    """
+    split = load_mnist(asked.data_dir, SHARES)
+    plan = QUICK if asked.quick else FULL
+    if asked.quick:
+        split = _fewer(split)
+    name = run_name_of("reproduce-mnist", [asked.quick, split.sha256(), asked.device.type])
+    with open_run(asked.runs_dir, name, resume=True) as folder:
+        parts = examples(split.train, asked.device), examples(split.validation, asked.device)
+        lab = Lab(Workshop(folder, split, *parts, asked.device, display))
+        figures = Mnist(lab, plan).figures()
+        _check(asked.rows, figures)
+        path = asked.out / "mnist.json"
+        results = Results(asked.command, hardware(asked.device), read_rows(path))
+        done = {row.id for row in results.rows}
+        left = [figure for figure in figures if figure.id not in done and (not asked.rows or figure.id in asked.rows)]
+        if left:
+            hours = estimate_s(lab, plan) / 3600
+            display.say(f"{len(left)} of {len(figures)} rows to make; all of them take about {hours:.1f} hours here")
+        for figure in left:
+            results = results._replace(rows=_ordered([*results.rows, _row(figure)], figures))
+            _write(asked.out, results, figure, display)
+    return results
+
+
+def _row(figure: Figure) -> Row:
+    start = time.monotonic()
+    values, details = figure.measure()
+    seconds = round(time.monotonic() - start, 1)
+    return Row(
+        figure.id,
+        figure.title,
+        "test_errors",
+        figure.paper,
+        figure.goal,
+        values,
+        figure.chosen_on,
+        seconds,
+        details,
+    )
+
+
+def _ordered(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Row]:
+    order = {figure.id: place for place, figure in enumerate(figures)}
+    return sorted(rows, key=lambda row: order.get(row.id, len(order)))
+
+
+def _write(out: Path, results: Results, figure: Figure, display: Display) -> None:
+    write_rows(out / "mnist.json", results)
+    write_bytes(out / "mnist.md", markdown(results).encode())
+    draw_plots(out, results)
+    (row,) = (row for row in results.rows if row.id == figure.id)
+    display.say(f"{row.id}: {', '.join(f'{value:g}' for value in row.values)} test errors; {row.seconds:.0f} s")
+
+
+def _check(asked: Sequence[str], figures: Sequence[Figure]) -> None:
+    known = [figure.id for figure in figures]
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise TrainerError(f"no row {unknown[0]!r}; there are: {', '.join(known)}")
+
+
+def _fewer(split: Split) -> Split:
+    """A few hundred examples of each part."""
+
+    def some(part: Part) -> Part:
+        kept = np.linspace(0, len(part.labels) - 1, min(QUICK_EXAMPLES, len(part.labels))).astype(int)
+        return Part(part.inputs[kept], part.labels[kept])
+
+    return Split(split.name, split.classes, split.image, some(split.train), some(split.validation), some(split.test))

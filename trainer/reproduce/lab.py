@@ -1,0 +1,90 @@
+"""Where experiments train: each training is named by what it is of, kept in a folder, and not done twice.
+
+It knows the stages of a run and the test set, which it shows to finished networks alone, not the experiments.
+Legend: N examples, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+
+from service import measures
+from trainer.answers import soft_targets, teacher_of
+from trainer.data.split import Part
+from trainer.display import Display
+from trainer.ensemble import Ensemble, predict
+from trainer.fit import Examples, Loss, View, plain
+from trainer.objectives import hard
+from trainer.recipe import Training
+from trainer.stages import Trained, Workshop, train_networks
+from trainer.views import NumberedViews
+
+TRIAL = 4096
+"""Examples of the epoch by which the time of a training is estimated."""
+
+
+class Lab(NamedTuple):
+    """A workshop, whose folder holds everything that was trained."""
+
+    workshop: Workshop
+
+    def train(
+        self,
+        title: str,
+        settings: Training,
+        seeds: Sequence[int],
+        loss: Loss,
+        examples: Examples,
+        view: View = plain,
+        validation: Examples | None = None,
+    ) -> Trained:
+        """Trains one network per seed, or finds them. Title and settings name a training, seeds extend it."""
+        named = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
+        shop = self.workshop if validation is None else self.workshop._replace(validation=validation)
+        return train_networks(shop, f"{title}-{named}", settings, seeds, loss, examples, view)
+
+    def answers(self, title: str, members: Sequence[nn.Module], views: NumberedViews | None = None) -> list[Tensor]:
+        """Soft targets of the members' mean over the training examples, view by view."""
+        shop = self.workshop._replace(folder=self.workshop.folder / title)
+        return soft_targets(shop, teacher_of(shop, Ensemble(members, "arithmetic")), shop.train.inputs, views)
+
+    def test_errors(self, networks: Sequence[nn.Module]) -> list[float]:
+        """Of each network, on the whole test set."""
+        labels = self.workshop.split.test.labels
+        return [
+            float(measures.errors(self.logits(n, self.workshop.split.test).argmax(axis=1), labels)) for n in networks
+        ]
+
+    def logits(self, network: nn.Module, part: Part) -> NDArray[np.float32]:
+        """[N, K]; of an ensemble log p."""
+        inputs = torch.from_numpy(np.ascontiguousarray(part.inputs, dtype=np.float32))
+        return predict(network.to(self.workshop.device).eval(), inputs.to(self.workshop.device)).numpy()
+
+    def seconds(self, settings: Training, view: View = plain) -> float:
+        """What one epoch of one such network over the training examples takes here, from one over a few."""
+        few = Examples(*(None if part is None else part[:TRIAL] for part in self.workshop.train))  # type: ignore[arg-type]
+        once = settings.model_copy(update={"epochs": 1})
+        with TemporaryDirectory() as folder:
+            shop = Workshop(
+                Path(folder), self.workshop.split, few, few, self.workshop.device, Display(Console(quiet=True))
+            )
+            start = time.perf_counter()
+            train_networks(shop, "trial", once, [0], hard, few, view)
+        return (time.perf_counter() - start) * len(self.workshop.train.labels) / len(few.labels)
+
+
+def only(examples: Examples, kept: Tensor) -> Examples:
+    """The examples at these places [n], or where a mask [N] is true."""
+    fields: list[Any] = [None if part is None else part[kept] for part in examples]
+    return Examples(*fields)

@@ -1,0 +1,102 @@
+"""The table and the plots of what was reproduced. It knows rows, not experiments."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from trainer.plots import save_figure
+from trainer.reproduce.rows import Results, Row
+
+
+def markdown(results: Results) -> str:
+    """`mnist.md`: the command, the machine, the rows beside the paper's, and what to know about them."""
+    rows = [row for row in results.rows if "temperature" not in row.details]
+    lines = [
+        "# The paper's MNIST section, reproduced",
+        "",
+        f"    {results.command}",
+        "",
+        f"{results.hardware}; {results.seconds / 3600:.1f} hours. Test errors out of 10,000, mean ± standard",
+        "deviation over seeds (their number in brackets). Validation examples, which are not learnt, choose epochs.",
+        "",
+        "| row | what | paper | to reach | ours | chosen on | time |",
+        "|---|---|---:|---:|---:|---|---:|",
+        *(_line(row) for row in rows),
+        "",
+        *_notes(results.rows),
+    ]
+    widths = _widths(results.rows)
+    if widths:
+        lines += ["", "Test errors by temperature and width of the student, one seed each:", "", *_grid(widths)]
+        lines += ["", "![Test errors against the temperature](mnist-temperature.png)"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _line(row: Row) -> str:
+    spread = "" if row.deviation is None else f" ± {row.deviation:.1f}"
+    cells = (
+        f"`{row.id}`",
+        row.title,
+        _number(row.paper),
+        _number(row.goal),
+        f"{row.mean:.1f}{spread} [{len(row.values)}]",
+        row.chosen_on,
+        f"{row.seconds:.0f} s",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    """What a row says beside its errors."""
+    notes = []
+    for row in rows:
+        if "paired" in row.details:
+            low, high = row.details["paired"]["interval"]
+            fewer = row.details["paired"]["fewer_errors"]
+            notes.append(
+                f"`{row.id}` has {fewer:.1f} errors fewer than `plain` [{low:.1f}, {high:.1f}] (paired, 95 %)."
+            )
+        if "parameters" in row.details:
+            notes.append(f"`{row.id}` has {row.details['parameters']:,} parameters.")
+        if "note" in row.details:
+            notes.append(f"`{row.id}`: {row.details['note']}.")
+    return [f"- {note}" for note in notes]
+
+
+def _widths(rows: list[Row]) -> dict[int, dict[float, Row]]:
+    found: dict[int, dict[float, Row]] = defaultdict(dict)
+    for row in rows:
+        if "temperature" in row.details:
+            found[row.details["width"]][row.details["temperature"]] = row
+    return dict(found)
+
+
+def _grid(widths: dict[int, dict[float, Row]]) -> list[str]:
+    temperatures = sorted({temperature for rows in widths.values() for temperature in rows})
+    lines = [f"| width | {' | '.join(f'T = {t:g}' for t in temperatures)} |", "|---:|" + "---:|" * len(temperatures)]
+    for width, rows in sorted(widths.items()):
+        cells = [f"{rows[t].mean:.0f}" if t in rows else "" for t in temperatures]
+        lines.append(f"| {width} | {' | '.join(cells)} |")
+    return lines
+
+
+def draw_plots(out: Path, results: Results) -> None:
+    """`mnist-temperature.png`, once there are rows for it."""
+    widths = _widths(results.rows)
+    if not widths:
+        return
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for width, rows in sorted(widths.items()):
+        temperatures = sorted(rows)
+        axes.plot(temperatures, [rows[t].mean for t in temperatures], marker="o", label=f"{width} units a layer")
+    axes.set(xscale="log", yscale="log", xlabel="temperature", ylabel="test errors", title="Students of the ten")
+    axes.legend()
+    save_figure(figure, out / "mnist-temperature.png")

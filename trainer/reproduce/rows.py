@@ -1,0 +1,75 @@
+"""A reproduced figure beside the paper's, and the JSON that holds all of them. It does not know experiments."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from trainer.checkpoint import write_bytes
+from trainer.errors import RunError
+
+Chosen = Literal["validation", "test"]
+
+
+class Row(NamedTuple):
+    """One figure: `values` are ours, one per seed; `paper` is the paper's and `goal` what we set out to reach, or None.
+
+    `chosen_on` says on what settings and epochs were chosen; `seconds` is the time that it took, without what other
+    rows had made before; `details` holds whatever else is known, as JSON.
+    """
+
+    id: str
+    title: str
+    metric: str
+    paper: float | None
+    goal: float | None
+    values: list[float]
+    chosen_on: Chosen
+    seconds: float
+    details: dict[str, Any]
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over seeds; None for a single one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+class Results(NamedTuple):
+    """Everything that one command has reproduced so far."""
+
+    command: str
+    hardware: str
+    rows: list[Row]
+
+    @property
+    def seconds(self) -> float:
+        """Of all rows."""
+        return sum(row.seconds for row in self.rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows that were finished before; none where there is no file. Raises RunError where it is damaged."""
+    if not path.exists():
+        return []
+    try:
+        return [Row(**row) for row in json.loads(path.read_bytes())["rows"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged ({error}); move it away to begin anew") from error
+
+
+def write_rows(path: Path, results: Results) -> None:
+    """Writes all of them, whole or not at all."""
+    facts = {
+        "command": results.command,
+        "hardware": results.hardware,
+        "seconds": round(results.seconds, 1),
+        "rows": [row._asdict() for row in results.rows],
+    }
+    write_bytes(path, json.dumps(facts, indent=1).encode() + b"\n")
