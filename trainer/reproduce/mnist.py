@@ -64,11 +64,11 @@ class Mnist:
             Figure("distilled_t20", f"{distilled} from the {several}, T = 20", 74, 74, "validation", self.distilled),
             *self._omitted("no_threes", "without any 3", [3], 206, 109, 109),
             *self._omitted("sevens_eights", "7s and 8s only", unseen, 4730, 1320, 1320),
-            *self._temperatures(),
             Figure("best_student_control", f"{cnn}, hard labels", None, None, "validation", self.controls),
             Figure("best_student", f"{cnn} from {self.plan.seeds} of them", None, 40, "validation", self.best_student),
             Figure("distilled_jitter_control", f"{matched}, hard labels", None, None, "validation", self.blunt),
             Figure("distilled_jitter", f"{matched} from convolutions", None, 55, "validation", self.matched),
+            *self._temperatures(),
         ]
 
     def _sizes(self, settings: Training) -> str:
