@@ -188,22 +188,24 @@ class _State:
             tensors |= {f"optimiser.{index}.{key}": value for key, value in moments.items()}
         save_tensors(path, tensors, {"epoch": self.epoch})
 
+    @torch.no_grad()
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint of the same stack and settings."""
         tensors, facts = load_tensors(path)
         self.epoch = facts["epoch"]
-        with torch.no_grad():
-            for index, (tensor, kept) in enumerate(zip(self.stack.learnt(), self.best, strict=True)):
-                tensor.copy_(tensors[f"learnt.{index}"])
-                kept.copy_(tensors[f"best.{index}"])
+        for index, (tensor, kept) in enumerate(zip(self.stack.learnt(), self.best, strict=True)):
+            tensor.copy_(tensors[f"learnt.{index}"])
+            kept.copy_(tensors[f"best.{index}"])
         for index, generator in enumerate(self.generators):
             generator.set_state(tensors[f"generator.{index}"])
         self.best_epoch, self.best_errors = tensors["best_epoch"], tensors["best_errors"]
         self.best_nll = tensors["best_nll"]
-        moments = {
-            index: {key: tensors[f"optimiser.{index}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            for index in range(len(list(self.stack.parameters())))
-        }
+        moments = {}
+        for index, parameter in enumerate(self.stack.parameters()):
+            step, *averages = (tensors[f"optimiser.{index}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq"))
+            # In the parameter's own layout, which a file does not keep: Adam's fused step is over memory.
+            first, second = (torch.empty_like(parameter).copy_(average) for average in averages)
+            moments[index] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
 
 
