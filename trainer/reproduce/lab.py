@@ -72,16 +72,21 @@ class Lab(NamedTuple):
         return predict(network.to(self.workshop.device).eval(), inputs.to(self.workshop.device)).numpy()
 
     def seconds(self, settings: Training, view: View = plain) -> float:
-        """What one epoch of one such network over the training examples takes here, from one over a few."""
-        few = Examples(*(None if part is None else part[:TRIAL] for part in self.workshop.train))  # type: ignore[arg-type]
-        once = settings.model_copy(update={"epochs": 1})
+        """What one epoch of one such network over the training examples takes here, from two over a few of them.
+
+        The difference from a shorter training, so that what a training costs but once does not count.
+        """
+        few = only(self.workshop.train, torch.arange(min(TRIAL, len(self.workshop.train.labels))))
+        long, short = (self._trial(settings.model_copy(update={"epochs": epochs}), few, view) for epochs in (3, 1))
+        return max(0.0, long - short) / 2 * len(self.workshop.train.labels) / len(few.labels)
+
+    def _trial(self, settings: Training, few: Examples, view: View) -> float:
         with TemporaryDirectory() as folder:
-            shop = Workshop(
-                Path(folder), self.workshop.split, few, few, self.workshop.device, Display(Console(quiet=True))
-            )
+            quiet, validation = Display(Console(quiet=True)), only(few, torch.arange(min(256, len(few.labels))))
+            shop = Workshop(Path(folder), self.workshop.split, few, validation, self.workshop.device, quiet)
             start = time.perf_counter()
-            train_networks(shop, "trial", once, [0], hard, few, view)
-        return (time.perf_counter() - start) * len(self.workshop.train.labels) / len(few.labels)
+            train_networks(shop, "trial", settings, [0], hard, few, view)
+        return time.perf_counter() - start
 
 
 def only(examples: Examples, kept: Tensor) -> Examples:
