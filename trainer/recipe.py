@@ -108,6 +108,13 @@ class StudentTable(Training):
             )
         return self
 
+    def changed(self, **values: object) -> Self:
+        """The same with other values, validated like a recipe's. Raises RecipeError."""
+        try:
+            return type(self).model_validate({**self.model_dump(), **values})
+        except ValidationError as error:
+            raise RecipeError(f"student: {_describe(error)}") from error
+
     @property
     def weights(self) -> tuple[float, float]:
         """Of the soft term and of the labels."""

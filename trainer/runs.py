@@ -24,9 +24,9 @@ RESULTS = "results.json"
 """Written when everything else is: a run with results is finished."""
 
 
-def run_name(recipe: Recipe, *, data_sha256: str, seed: int, device: str) -> str:
-    """`<recipe>-seed<S>-<hash>`: whatever the weights depend on is in the hash."""
-    return run_name_of(f"{recipe.name}-seed{seed}", [recipe.model_dump(mode="json"), data_sha256, seed, device])
+def run_name(recipe: Recipe, *, data_sha256: str, seed: int, device: str, kind: str = "") -> str:
+    """`<recipe><kind>-seed<S>-<hash>`: whatever the weights depend on is in the hash."""
+    return run_name_of(f"{recipe.name}{kind}-seed{seed}", [recipe.model_dump(mode="json"), data_sha256, seed, device])
 
 
 def run_name_of(title: str, facts: list[Any]) -> str:
