@@ -1,4 +1,4 @@
-"""The command line of the trainer: `python -m trainer train RECIPE`, `sweep RECIPE`, `reproduce mnist`."""
+"""The command line of the trainer: `python -m trainer` and a verb: train, sweep, smallest, reproduce."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from service.errors import StillroomError
+from service.manifest import Manifest
 from trainer.arguments import EXIT_ERROR, make_parser
 from trainer.display import Display
 from trainer.errors import TrainerError
@@ -76,15 +77,35 @@ def sweep(options: argparse.Namespace) -> int:
     return 0
 
 
+def smallest(options: argparse.Namespace) -> int:
+    """`python -m trainer smallest`."""
+    recipe, folder = _recipe(options)
+    from trainer.smallest import Limits, smallest
+
+    limits = Limits(options.tolerance, options.parameters, options.bytes, options.p99_ms)
+    if limits == Limits():
+        limits = Limits(tolerance=0.1)
+    parts = [tuple(max(1, width // part) for width in recipe.student.hidden) for part in (8, 4, 2, 1)]
+    family = list(dict.fromkeys(options.hidden or parts))
+    chosen = _options(options, options.models_dir)
+    manifests = smallest(recipe, folder, chosen, family, limits, Display(Console()))
+    _tell(options, manifests)
+    return 0
+
+
 def train(options: argparse.Namespace) -> int:
     """`python -m trainer train`."""
     recipe, folder = _recipe(options)
     from trainer import pipeline
 
     manifests = pipeline.train(recipe, folder, _options(options, options.models_dir), Display(Console()))
+    _tell(options, manifests)
+    return 0
+
+
+def _tell(options: argparse.Namespace, manifests: Sequence[Manifest]) -> None:
     names = ", ".join(f"{manifest.name}/{manifest.version}" for manifest in manifests)
     print(f"published in {options.models_dir}: {names}")  # noqa: T201
-    return 0
 
 
 def _recipe(options: argparse.Namespace) -> tuple[Recipe, Path]:
@@ -116,7 +137,7 @@ def _resume_command(given: Sequence[str]) -> str:
     return shlex.join([sys.executable, "-m", "trainer", *rest, *again])
 
 
-VERBS = {"train": train, "sweep": sweep, "reproduce": reproduce}
+VERBS = {"train": train, "sweep": sweep, "smallest": smallest, "reproduce": reproduce}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -37,6 +37,9 @@ def make_parser() -> argparse.ArgumentParser:
     text = "train students over a grid of settings and compare them on validation"
     verb = verbs.add_parser("sweep", help=text, description=f"{text[0].upper()}{text[1:]}; publishes nothing.")
     _add_sweep_options(verb)
+    text = "train a family of students and publish the smallest that will do"
+    verb = verbs.add_parser("smallest", help=text, description=f"{text[0].upper()}{text[1:]}, by validation.")
+    _add_smallest_options(verb)
     text = "make a figure of the paper anew, row by row, beside the paper's"
     verb = verbs.add_parser("reproduce", help=text, description=f"{text[0].upper()}{text[1:]}. A finished row stays.")
     _add_reproduce_options(verb)
@@ -52,6 +55,18 @@ def _add_sweep_options(verb: argparse.ArgumentParser) -> None:
     add("--seeds", type=_seed, metavar="N", help="seeds of every point (default: the recipe's)")
     _add_places(verb)
     _add_run(verb)
+
+
+def _add_smallest_options(verb: argparse.ArgumentParser) -> None:
+    _add_options(verb)
+    add = verb.add_argument
+    text = "points of accuracy that it may be below the ensemble (default: 0.1, where no other limit is given)"
+    add("--tolerance", type=_positive, metavar="P", help=text)
+    add("--parameters", type=_positive, metavar="N", help="at most so many parameters")
+    add("--bytes", type=_positive, metavar="N", help="at most so many bytes of the graph")
+    add("--p99-ms", type=_positive, metavar="MS", help="at most so many ms for 99 %% of single rows, one CPU thread")
+    text = "the family, such as 8,16,32x32 (default: an eighth, a quarter, a half and the whole of the recipe's)"
+    add("--hidden", type=_widths, metavar="W,WxW", help=text)
 
 
 def _add_reproduce_options(verb: argparse.ArgumentParser) -> None:
@@ -92,6 +107,13 @@ def _add_recipe(verb: argparse.ArgumentParser) -> None:
 def _add_run(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--seed", type=_seed, default=0, metavar="S", help="seed of the whole run (default: 0)")
     verb.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the same run")
+
+
+def _positive(text: str) -> float:
+    (number,) = _floats(text) if "," not in text else [-1.0]
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return number
 
 
 def _floats(text: str) -> list[float]:

@@ -10,33 +10,37 @@ from pathlib import Path
 from service.manifest import Manifest
 from trainer.display import Display
 from trainer.evaluate import evaluate
-from trainer.lesson import Options, load, open_lesson, pick_device
+from trainer.lesson import Lesson, Options, load, open_lesson
 from trainer.models import contenders_of, model_names, publish_all, reduced_students
 from trainer.plots import draw_plots
 from trainer.publish import check_repository
 from trainer.recipe import Recipe
 from trainer.report import hardware, show_results, write_results
+from trainer.stages import Trained
 
 
 def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) -> list[Manifest]:
     """Runs a recipe from its data to published models and gives their manifests."""
-    where = hardware(pick_device(options.device))
     data = load(recipe, recipe_dir, options, display)
-    split = data.split
-    check_repository(options.models_dir, model_names(recipe), split.shape, split.classes)
+    check_repository(options.models_dir, model_names(recipe), data.split.shape, data.split.classes)
     with open_lesson(recipe, recipe_dir, options, display, data) as lesson:
-        workshop, teacher = lesson.workshop, lesson.taught_by
         students = lesson.student("student", recipe.student, recipe.student.seeds)
         baselines = lesson.baseline("baseline", recipe.student, recipe.student.seeds)
+        return finish(lesson, recipe, students, baselines, options.models_dir)
 
-        contenders = contenders_of(workshop, teacher.exported, teacher.seeds, students, baselines)
-        contenders += reduced_students(recipe, workshop, contenders[-1])
-        with display.stage("test", 1):
-            results = evaluate(contenders, teacher.members, split.test)
-        manifests = publish_all(options.models_dir, recipe, workshop, contenders, results)
-        with display.stage("plots", 1):
-            draw_plots(workshop.folder, workshop, contenders, results, recipe.student.temperature)
-        write_results(workshop.folder, recipe, results, manifests, where)
-        show_results(display.console, results, where)
-        display.say(f"results and plots: {workshop.folder}")
-        return manifests
+
+def finish(lesson: Lesson, recipe: Recipe, students: Trained, baselines: Trained, models_dir: Path) -> list[Manifest]:
+    """Exports, judges on the test set, publishes, draws and shows what was trained."""
+    workshop, teacher, display = lesson.workshop, lesson.taught_by, lesson.workshop.display
+    where = hardware(workshop.device)
+    contenders = contenders_of(workshop, teacher.exported, teacher.seeds, students, baselines)
+    contenders += reduced_students(recipe, workshop, contenders[-1])
+    with display.stage("test", 1):
+        results = evaluate(contenders, teacher.members, workshop.split.test)
+    manifests = publish_all(models_dir, recipe, workshop, contenders, results)
+    with display.stage("plots", 1):
+        draw_plots(workshop.folder, workshop, contenders, results, recipe.student.temperature)
+    write_results(workshop.folder, recipe, results, manifests, where)
+    show_results(display.console, results, where)
+    display.say(f"results and plots: {workshop.folder}")
+    return manifests
