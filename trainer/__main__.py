@@ -55,6 +55,7 @@ def reproduce(options: argparse.Namespace) -> int:
         device=pick_device(options.device),
         rows=[name for name in options.rows.split(",") if name],
         quick=options.quick,
+        on=options.on,
         command=f"python -m trainer reproduce {options.experiment}{' --quick' if options.quick else ''}",
     )
     reproduce_mnist(asked, Display(Console()))
@@ -128,6 +129,7 @@ def _options(options: argparse.Namespace, models_dir: Path) -> Options:
         device=options.device,
         seed=options.seed,
         resume=options.resume,
+        on=options.on,
     )
 
 

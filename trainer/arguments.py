@@ -89,6 +89,8 @@ def _add_places(verb: argparse.ArgumentParser) -> None:
     add("--runs-dir", type=Path, default=runs, metavar="R", help=text)
     text = "auto takes CUDA where PyTorch finds it (default: auto)"
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+    text = "where networks train and teachers answer: here, processes[:N], ray, ray://host:port (default: here)"
+    add("--on", default="here", metavar="WHERE", help=text)
 
 
 def _add_options(verb: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ It knows what comes before a student; training one, a sweep of many, or the smal
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.answers import soft_targets
+from trainer.cluster import Here, cluster_of
 from trainer.data import Split, load_data, load_transfer
 from trainer.display import Display
 from trainer.errors import RecipeError, TrainerError
 from trainer.fit import Examples, View, plain
 from trainer.losses import UNLABELLED
 from trainer.modules import source_sha256
-from trainer.objectives import distilling, hard
+from trainer.objectives import Distilling, hard
 from trainer.recipe import Recipe, StudentTable
 from trainer.runs import open_run, run_name
-from trainer.stages import Trained, Workshop, examples, train_networks
+from trainer.stages import Task, Trained, Workshop, examples, spread, tasks_of, train_networks
 from trainer.teachers import TaughtBy, given_teacher, trained_teacher
 from trainer.views import NumberedViews, affine_views
 
@@ -43,6 +44,7 @@ class Options(NamedTuple):
     device: str
     seed: int
     resume: bool
+    on: str = "here"
 
 
 class Data(NamedTuple):
@@ -62,11 +64,25 @@ class Lesson(NamedTuple):
     targets: list[Tensor]
     first_seed: int
 
+    @property
+    def _view(self) -> View:
+        return self.views.as_view(self.targets) if self.views else plain
+
+    def student_tasks(self, title: str, settings: StudentTable, seeds: int) -> list[Task]:
+        """What `student` would train."""
+        return tasks_of(self.workshop, title, settings, self._seeds(seeds), Distilling(settings), self._view)
+
+    def spread(self, tasks: Sequence[Task]) -> None:
+        """Trains all of these students on the cluster at once, where there is one, so that `student` finds them."""
+        if not isinstance(self.workshop.cluster, Here):
+            taught = self.taught._replace(log_teacher=self.targets[0])
+            with self.workshop.display.stage("students", len(tasks)) as advance:
+                spread(self.workshop, tasks, taught, lambda done: advance(done, ""))
+
     def student(self, title: str, settings: StudentTable, seeds: int) -> Trained:
         """Students of so many seeds."""
-        taught = self.taught._replace(log_teacher=self.targets[0])
-        view = self.views.as_view(self.targets) if self.views else plain
-        return train_networks(self.workshop, title, settings, self._seeds(seeds), distilling(settings), taught, view)
+        taught, view = self.taught._replace(log_teacher=self.targets[0]), self._view
+        return train_networks(self.workshop, title, settings, self._seeds(seeds), Distilling(settings), taught, view)
 
     def baseline(self, title: str, settings: StudentTable, seeds: int) -> Trained:
         """The same networks on the same budget and views, with hard labels only."""
@@ -100,7 +116,7 @@ def open_lesson(
         display.say("no run of this recipe, seed, data and device to resume: starting from the beginning")
     with open_run(options.runs_dir, name, resume=options.resume) as folder:
         train, validation = training_examples(recipe, data.split, device), examples(data.split.validation, device)
-        workshop = Workshop(folder, data.split, train, validation, device, display)
+        workshop = Workshop(folder, data.split, train, validation, device, display, cluster_of(options.on))
         first = options.seed * SEEDS_PER_RUN
         seeds = range(first, first + recipe.ensemble.members)
         taught_by = given_teacher(workshop, recipe, recipe_dir) or trained_teacher(workshop, recipe, seeds)

@@ -5,10 +5,12 @@ Legend: M members, B batch, K classes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from trainer import losses
-from trainer.fit import Batch, Loss
+from trainer.fit import Batch
 from trainer.recipe import StudentTable
 
 
@@ -17,19 +19,21 @@ def hard(logits_MBK: Tensor, batch: Batch) -> Tensor:
     return _on_labels(logits_MBK, batch)
 
 
-def distilling(settings: StudentTable) -> Loss:
+@dataclass(frozen=True)
+class Distilling:
     """The loss of students: a soft term and the labels, weighted."""
-    soft_weight, hard_weight = settings.weights
 
-    def loss(logits_MBK: Tensor, batch: Batch) -> Tensor:
+    settings: StudentTable
+
+    def __call__(self, logits_MBK: Tensor, batch: Batch) -> Tensor:
+        """[M], as the training loop wants it."""
+        soft_weight, hard_weight = self.settings.weights
         if batch.log_teacher is None:
             raise TypeError("a student learns from soft targets; these examples have none")
-        soft_M = _soft(settings, logits_MBK, batch.labels, batch.log_teacher)
+        soft_M = _soft(self.settings, logits_MBK, batch.labels, batch.log_teacher)
         if hard_weight == 0.0:
             return soft_weight * soft_M
         return soft_weight * soft_M + hard_weight * _on_labels(logits_MBK, batch)
-
-    return loss
 
 
 def _on_labels(logits_MBK: Tensor, batch: Batch) -> Tensor:

@@ -19,6 +19,7 @@ from torch import nn
 
 from service.machine import usable_cpus
 from trainer.checkpoint import load_tensors, save_tensors
+from trainer.cluster import Cluster, Here
 from trainer.data.split import Part, Split
 from trainer.display import Display
 from trainer.fit import Choice, Examples, Loss, Progress, View, fit, plain
@@ -41,6 +42,32 @@ class Workshop(NamedTuple):
     validation: Examples
     device: torch.device
     display: Display
+    cluster: Cluster = Here()
+
+
+class Task(NamedTuple):
+    """Networks that train by themselves, and all that it takes beside the examples: it can go to another process."""
+
+    folder: Path
+    label: str
+    settings: Training
+    seeds: Sequence[int]
+    loss: Loss
+    view: View
+    normalise: Normalise
+    shape: tuple[int, ...]
+    classes: int
+    device: torch.device
+
+    @property
+    def done(self) -> Path:
+        """The file that holds the finished networks."""
+        return self.folder / f"{self.label}.safetensors"
+
+    @property
+    def sizes(self) -> list[int]:
+        """D, the hidden widths, K."""
+        return [math.prod(self.shape), *self.settings.hidden, self.classes]
 
 
 class Trained(NamedTuple):
@@ -73,20 +100,17 @@ def train_networks(
     view: View = plain,
 ) -> Trained:
     """Trains one network per seed, together where that pays; each ends with its best epoch on validation."""
-    groups = _groups(workshop, settings, seeds)
-    normalise = normalise_for(workshop.split.train.inputs, workshop.split.image)
+    tasks = tasks_of(workshop, title, settings, seeds, loss, view)
     trained = Trained([], seeds, [], [])
-    with workshop.display.stage(title, len(groups) * settings.epochs) as advance:
-        for index, group in enumerate(groups):
+    with workshop.display.stage(title, len(tasks) * settings.epochs) as advance:
+        if not isinstance(workshop.cluster, Here):
+            spread(workshop, tasks, train, lambda done: advance(done * settings.epochs, ""))
+        for index, task in enumerate(tasks):
 
             def report(progress: Progress, before: int = index * settings.epochs) -> None:
                 advance(before + progress.epoch, _remark(trained.errors + progress.best_errors))
 
-            stack = _stack(workshop, settings, group, normalise)
-            threads = 1 if _is_small(workshop, settings) else usable_cpus()
-            training = partial(fit, stack, train, workshop.validation, loss, settings, group, report=report, view=view)
-            with cpu_threads(threads), enough_memory(f"training with batches of {settings.batch_size}"):
-                choice = _once(workshop.folder, f"{title}-{index}", stack, training)
+            stack, choice = _train(train, workshop.validation, task, report)
             trained.networks.extend(stack.member(member) for member in range(stack.members))
             trained.errors.extend(choice.errors)
             trained.nll.extend(choice.nll)
@@ -94,31 +118,59 @@ def train_networks(
     return trained
 
 
-def _stack(workshop: Workshop, settings: Training, seeds: Sequence[int], normalise: Normalise) -> Stack | Module:
+def tasks_of(
+    workshop: Workshop, title: str, settings: Training, seeds: Sequence[int], loss: Loss, view: View = plain
+) -> list[Task]:
+    """What `train_networks` would train, group by group."""
+    normalise = normalise_for(workshop.split.train.inputs, workshop.split.image)
+    shape, classes = workshop.split.shape, len(workshop.split.classes)
+    common = (loss, view, normalise, shape, classes, workshop.device)
+    groups = _groups(workshop, settings, seeds)
+    return [Task(workshop.folder, f"{title}-{n}", settings, group, *common) for n, group in enumerate(groups)]
+
+
+def spread(workshop: Workshop, tasks: Sequence[Task], train: Examples, done: Callable[[int], None]) -> None:
+    """Trains on the workshop's cluster the tasks whose networks are not there yet, and leaves them in their folder."""
+    left = [task for task in tasks if not task.done.exists()]
+    workshop.cluster.run(train_task, (train, workshop.validation), left, done)
+
+
+def train_task(shared: tuple[Examples, Examples], task: Task) -> None:
+    """In whatever process: trains a task, from its checkpoint where there is one, and leaves its networks on disk."""
+    _train(*shared, task, lambda _progress: None)
+
+
+def _train(
+    train: Examples, validation: Examples, task: Task, report: Callable[[Progress], None]
+) -> tuple[Stack | Module, Choice]:
+    stack = _stack(task)
+    threads = 1 if _is_small(task.settings, task.sizes) else usable_cpus()
+    training = partial(
+        fit, stack, train, validation, task.loss, task.settings, task.seeds, report=report, view=task.view
+    )
+    with cpu_threads(threads), enough_memory(f"training with batches of {task.settings.batch_size}"):
+        return stack, _once(task, stack, training)
+
+
+def _stack(task: Task) -> Stack | Module:
     """Networks with their initial weights."""
-    sizes = _sizes(workshop, settings)
-    with enough_memory(f"networks of {'-'.join(map(str, sizes))}"):
-        if settings.network == "mlp":
-            return Stack(sizes, seeds, normalise, settings.dropout).to(workshop.device)
-        (seed,) = seeds
-        shape, classes = workshop.split.shape, len(workshop.split.classes)
-        return make_module(settings.network, shape, classes, settings.hidden, seed, normalise).to(workshop.device)
+    with enough_memory(f"networks of {'-'.join(map(str, task.sizes))}"):
+        if task.settings.network == "mlp":
+            return Stack(task.sizes, task.seeds, task.normalise, task.settings.dropout).to(task.device)
+        (seed,) = task.seeds
+        name, hidden = task.settings.network, task.settings.hidden
+        return make_module(name, task.shape, task.classes, hidden, seed, task.normalise).to(task.device)
 
 
-def _sizes(workshop: Workshop, settings: Training) -> list[int]:
-    return [math.prod(workshop.split.shape), *settings.hidden, len(workshop.split.classes)]
-
-
-def _is_small(workshop: Workshop, settings: Training) -> bool:
-    if settings.network != "mlp":
-        return False
-    weights = sum(wide * high for wide, high in itertools.pairwise(_sizes(workshop, settings)))
-    return weights <= SMALL
+def _is_small(settings: Training, sizes: Sequence[int]) -> bool:
+    weights = sum(wide * high for wide, high in itertools.pairwise(sizes))
+    return settings.network == "mlp" and weights <= SMALL
 
 
 def _groups(workshop: Workshop, settings: Training, seeds: Sequence[int]) -> list[Sequence[int]]:
     """Seeds whose networks are trained together."""
-    pays = workshop.device.type == "cuda" or _is_small(workshop, settings)
+    sizes = [math.prod(workshop.split.shape), *settings.hidden, len(workshop.split.classes)]
+    pays = workshop.device.type == "cuda" or _is_small(settings, sizes)
     together = len(seeds) if settings.network == "mlp" and pays else 1
     return [seeds[start : start + together] for start in range(0, len(seeds), together)]
 
@@ -128,15 +180,14 @@ def _remark(errors: list[int]) -> str:
     return f"validation errors {', '.join(map(str, errors)) if few else f'{min(errors)} to {max(errors)}'}"
 
 
-def _once(folder: Path, label: str, stack: Stack | Module, train_it: Callable[[Path], Choice]) -> Choice:
+def _once(task: Task, stack: Stack | Module, train_it: Callable[[Path], Choice]) -> Choice:
     """Trains a stack with a checkpoint, or takes the weights that an earlier try finished with."""
-    done = folder / f"{label}.safetensors"
-    checkpoint = folder / f"{label}.checkpoint.safetensors"
-    if done.exists():
-        tensors, facts = load_tensors(done)
+    checkpoint = task.folder / f"{task.label}.checkpoint.safetensors"
+    if task.done.exists():
+        tensors, facts = load_tensors(task.done)
         stack.load_state_dict(tensors)
         return Choice(**facts)
     choice = train_it(checkpoint)
-    save_tensors(done, stack.state_dict(), choice._asdict())
+    save_tensors(task.done, stack.state_dict(), choice._asdict())
     checkpoint.unlink(missing_ok=True)
     return choice

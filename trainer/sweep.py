@@ -68,8 +68,10 @@ def sweep(recipe: Recipe, recipe_dir: Path, options: Options, grid: Grid, displa
     points: list[Point] = []
     examples, where = len(data.split.validation.labels), hardware(pick_device(options.device))
     with open_lesson(recipe, recipe_dir, options, display, data, "-sweep") as lesson:
+        tasks = (lesson.student_tasks(_name(student, grid), student, grid.seeds) for student in settings)
+        lesson.spread([task for some in tasks for task in some])
         for number, student in enumerate(settings, start=1):
-            points.append(_train(lesson, student, grid.seeds))
+            points.append(_train(lesson, student, grid))
             write_sweep(lesson.workshop.folder, points, examples, where)
             display.say(f"{number} of {len(settings)}: {', '.join(cells(points[-1]))}")
         best_first = sorted(points, key=lambda point: (point.mean, statistics.fmean(point.nll)))
@@ -83,9 +85,13 @@ def _axes(grid: Grid) -> list[dict[str, object]]:
     return [{"hidden": hidden, "temperature": t, "hard_weight": weight} for hidden, t, weight in combined]
 
 
-def _train(lesson: Lesson, student: StudentTable, seeds: int) -> Point:
-    name = f"{'x'.join(map(str, student.hidden))}-t{student.temperature:g}-w{student.hard_weight:g}-s{seeds}"
-    trained = lesson.student(f"student-{name}", student, seeds)
+def _name(student: StudentTable, grid: Grid) -> str:
+    axes = f"{'x'.join(map(str, student.hidden))}-t{student.temperature:g}-w{student.hard_weight:g}"
+    return f"student-{axes}-s{grid.seeds}"
+
+
+def _train(lesson: Lesson, student: StudentTable, grid: Grid) -> Point:
+    trained = lesson.student(_name(student, grid), student, grid.seeds)
     size = parameters(trained.networks[0])
     return Point(student.hidden, student.temperature, student.hard_weight, size, trained.errors, trained.nll)
 

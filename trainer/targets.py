@@ -24,6 +24,16 @@ SHARD = 8192
 NAME = "log_probabilities"
 
 
+def shards_of(total: int, shard: int = SHARD) -> list[range]:
+    """The rows of each shard of so many examples."""
+    return [range(start, min(start + shard, total)) for start in range(0, total, shard)]
+
+
+def shard_path(folder: Path, rows: range) -> Path:
+    """The file of a shard."""
+    return folder / f"{rows.start:010d}.safetensors"
+
+
 def stored_targets(
     folder: Path, facts: dict[str, Any], total: int, answer: Callable[[range], Tensor], *, shard: int = SHARD
 ) -> Tensor:
@@ -32,11 +42,12 @@ def stored_targets(
     `facts` says whose they are and over what; `answer` gives the teacher's log-probabilities for a range of examples.
     Raises RunError where a shard was made with other facts, or holds other rows.
     """
-    shards = [range(start, min(start + shard, total)) for start in range(0, total, shard)]
-    return torch.cat([_shard(folder / f"{rows.start:010d}.safetensors", facts, rows, answer) for rows in shards])
+    return torch.cat([stored_shard(folder, facts, rows, answer) for rows in shards_of(total, shard)])
 
 
-def _shard(path: Path, facts: dict[str, Any], rows: range, answer: Callable[[range], Tensor]) -> Tensor:
+def stored_shard(folder: Path, facts: dict[str, Any], rows: range, answer: Callable[[range], Tensor]) -> Tensor:
+    """One shard of them. Raises RunError as `stored_targets` does."""
+    path = shard_path(folder, rows)
     expected = {**facts, "first": rows.start, "rows": len(rows)}
     if not path.exists():
         save_tensors(path, {NAME: answer(rows).to(torch.float32)}, expected)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from service.manifest import GRAPH, Manifest
 from service.model import load_model
@@ -25,7 +26,7 @@ from trainer.objectives import hard
 from trainer.onnx_teacher import OnnxTeacher, read_teacher
 from trainer.recipe import Recipe
 from trainer.stages import Workshop, train_networks
-from trainer.views import distorting, jittered
+from trainer.views import Distorting, Jittered
 
 
 class TaughtBy(NamedTuple):
@@ -58,9 +59,18 @@ def given_teacher(workshop: Workshop, recipe: Recipe, recipe_dir: Path) -> Taugh
         path = path / GRAPH
     with workshop.display.stage("teacher", 1):
         exported = read_teacher(path, proof_inputs(workshop.split), classes)
-    answers = OnnxTeacher(exported.graph)
-    teacher = Teacher(exported.sha256, lambda inputs: answers.predict(inputs.cpu().numpy()))
-    return TaughtBy(teacher, exported, [], [])
+    return TaughtBy(Teacher(exported.sha256, GraphAnswers(exported.graph)), exported, [], [])
+
+
+@dataclass(frozen=True)
+class GraphAnswers:
+    """How a graph answers. A session cannot go to another process, so each call opens one: milliseconds a shard."""
+
+    graph: bytes
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Raw inputs [B, ...] -> log-probabilities [B, K] on the CPU."""
+        return OnnxTeacher(self.graph).predict(inputs.cpu().numpy())
 
 
 def check_classes(manifest: Manifest, classes: tuple[str, ...]) -> None:
@@ -77,5 +87,5 @@ def member_view(recipe: Recipe, split: Split) -> View:
     if split.image is None:
         return plain
     if recipe.ensemble.distort:
-        return distorting(split.image.range[0])
-    return jittered(recipe.ensemble.jitter, split.image.range[0]) if recipe.ensemble.jitter else plain
+        return Distorting(split.image.range[0])
+    return Jittered(recipe.ensemble.jitter, split.image.range[0]) if recipe.ensemble.jitter else plain

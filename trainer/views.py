@@ -7,6 +7,7 @@ Legend: M members, B batch, N examples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,29 +15,38 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.distort import distorted, draw_distortions
-from trainer.fit import Batch, Examples, Mixture, View
+from trainer.fit import Batch, Examples, Mixture
 
 
-def jittered(pixels: int, background: float) -> View:
+@dataclass(frozen=True)
+class Jittered:
     """Members see their images moved by up to `pixels`, anew in every epoch."""
 
-    def view(train: Examples, indices_MB: Tensor, _epoch: int, generators: Sequence[torch.Generator]) -> Batch:
-        inputs = jitter(train.inputs[indices_MB], generators, pixels=pixels, background=background)
+    pixels: int
+    background: float
+
+    def __call__(
+        self, train: Examples, indices_MB: Tensor, _epoch: int, generators: Sequence[torch.Generator]
+    ) -> Batch:
+        """A View."""
+        inputs = jitter(train.inputs[indices_MB], generators, pixels=self.pixels, background=self.background)
         return Batch(inputs, train.labels[indices_MB], None)
 
-    return view
 
-
-def distorting(background: float) -> View:
+@dataclass(frozen=True)
+class Distorting:
     """Members see their images turned, scaled, slanted, moved and bent, anew in every epoch."""
 
-    def view(train: Examples, indices_MB: Tensor, _epoch: int, generators: Sequence[torch.Generator]) -> Batch:
+    background: float
+
+    def __call__(
+        self, train: Examples, indices_MB: Tensor, _epoch: int, generators: Sequence[torch.Generator]
+    ) -> Batch:
+        """A View."""
         shape = train.inputs.shape[1], train.inputs.shape[2]
         drawn = torch.cat([draw_distortions(indices_MB.shape[1], shape, generator) for generator in generators])
-        seen = distorted(train.inputs[indices_MB].flatten(0, 1), drawn, background)
+        seen = distorted(train.inputs[indices_MB].flatten(0, 1), drawn, self.background)
         return Batch(seen.view(*indices_MB.shape, *shape), train.labels[indices_MB], None)
-
-    return view
 
 
 def jitter(images_MBHW: Tensor, generators: Sequence[torch.Generator], *, pixels: int, background: float) -> Tensor:
@@ -126,22 +136,34 @@ class NumberedViews(NamedTuple):
             seen = distorted(seen, draws.distortions[indices_B], self.background)
         return seen
 
-    def as_view(self, targets_VNK: Sequence[Tensor] | None) -> View:
+    def as_view(self, targets_VNK: Sequence[Tensor] | None) -> Numbered:
         """Epoch e sees view e modulo `number`, with the teacher's answers to it where they are given."""
-        last: dict[int, Draws] = {}
+        return Numbered(self, targets_VNK)
 
-        def view(train: Examples, indices_MB: Tensor, epoch: int, _generators: Sequence[torch.Generator]) -> Batch:
-            number = epoch % self.number
-            if number not in last:
-                last.clear()
-                last[number] = self.draw(number, train.inputs).to(train.inputs.device)
-            draws, indices_B = last[number], indices_MB.flatten()
-            inputs = self.see(train.inputs, indices_B, draws).view(*indices_MB.shape, *train.inputs.shape[1:])
-            log_teacher = None if targets_VNK is None else targets_VNK[number][indices_MB]
-            mixture = Mixture(train.labels[draws.partner[indices_MB]], draws.share[indices_MB]) if self.mix else None
-            return Batch(inputs, train.labels[indices_MB], log_teacher, mixture)
 
-        return view
+class Numbered:
+    """A View: numbered views in turn, one an epoch. It keeps the draws of the last one."""
+
+    def __init__(self, views: NumberedViews, targets_VNK: Sequence[Tensor] | None) -> None:
+        self.views = views
+        self.targets_VNK = targets_VNK
+        self._last: tuple[int, Draws] | None = None
+
+    def __call__(
+        self, train: Examples, indices_MB: Tensor, epoch: int, _generators: Sequence[torch.Generator]
+    ) -> Batch:
+        """What members see of the examples in that epoch."""
+        number = epoch % self.views.number
+        if self._last is None or self._last[0] != number:
+            self._last = number, self.views.draw(number, train.inputs).to(train.inputs.device)
+        draws = self._last[1]
+        seen = self.views.see(train.inputs, indices_MB.flatten(), draws)
+        log_teacher = None if self.targets_VNK is None else self.targets_VNK[number][indices_MB]
+        mixture = None
+        if self.views.mix:
+            mixture = Mixture(train.labels[draws.partner[indices_MB]], draws.share[indices_MB])
+        inputs = seen.view(*indices_MB.shape, *train.inputs.shape[1:])
+        return Batch(inputs, train.labels[indices_MB], log_teacher, mixture)
 
 
 class Draws(NamedTuple):

@@ -5,7 +5,7 @@ import torch
 
 from trainer.distort import GRID, distorted, draw_distortions
 from trainer.fit import Examples
-from trainer.views import NumberedViews, distorting
+from trainer.views import Distorting, NumberedViews
 
 PICTURES = torch.rand(40, 9, 12, generator=torch.Generator().manual_seed(2))
 NOTHING = torch.zeros(40, 2, 3 + GRID * GRID)
@@ -66,8 +66,8 @@ def test_members_see_distortions_of_their_own():
     """From their own generators, the same together or apart; images stay within their range."""
     train = Examples(PICTURES, torch.zeros(40, dtype=torch.int64))
     indices = torch.arange(10).expand(2, 10)
-    together = distorting(0.0)(train, indices, 0, [generator(1), generator(2)]).inputs
-    apart = [distorting(0.0)(train, indices[:1], 0, [generator(seed)]).inputs[0] for seed in (1, 2)]
+    together = Distorting(0.0)(train, indices, 0, [generator(1), generator(2)]).inputs
+    apart = [Distorting(0.0)(train, indices[:1], 0, [generator(seed)]).inputs[0] for seed in (1, 2)]
     torch.testing.assert_close(together, torch.stack(apart))
     assert not torch.allclose(together[0], together[1])
     assert together.min() >= -1e-6

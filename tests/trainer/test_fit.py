@@ -15,7 +15,7 @@ from trainer.errors import TrainerError
 from trainer.fit import Batch, Choice, Examples, Progress, View, fit, plain, score
 from trainer.networks import Normalise, Stack
 from trainer.recipe import Training
-from trainer.views import jittered
+from trainer.views import Jittered
 
 IDENTITY = Normalise(torch.tensor(0.0), torch.tensor(1.0))
 SEEDS = (4, 0, 7)
@@ -111,7 +111,7 @@ def test_members_with_jitter_together_equal_members_apart(tmp_path):
     images = Examples(torch.from_numpy(random.random((40, 4, 4), np.float32)), torch.arange(40) % 3)
     settings = SETTINGS.model_copy(update={"epochs": 3})
     common = {"settings": settings, "data": images, "validation": images}
-    view = jittered(1, 0.0)
+    view = Jittered(1, 0.0)
     together, _ = train(tmp_path / "together", view=view, **common)
     assert not same_bits(weights(together), weights(train(tmp_path / "still", **common)[0]))
     for member, seed in enumerate(SEEDS):

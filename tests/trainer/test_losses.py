@@ -11,7 +11,7 @@ from scipy import special
 from trainer import losses
 from trainer.fit import Batch
 from trainer.losses import UNLABELLED, cross_entropy, soft_cross_entropy
-from trainer.objectives import distilling
+from trainer.objectives import Distilling
 from trainer.recipe import StudentTable
 
 RANDOM = np.random.default_rng(7)
@@ -24,7 +24,7 @@ WEIGHTS = (0.0, 0.1, 0.5, 1.0)
 
 def distillation(logits, labels, log_teacher, **settings) -> torch.Tensor:
     """The loss that a recipe with these settings asks for."""
-    return distilling(StudentTable(**settings))(logits, Batch(logits, labels, log_teacher))
+    return Distilling(StudentTable(**settings))(logits, Batch(logits, labels, log_teacher))
 
 
 def numpy_distillation(temperature: float, weight: float) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from trainer.checkpoint import write_bytes
+from trainer.cluster import cluster_of
 from trainer.data.mnist import load_mnist
 from trainer.data.split import Part, Shares, Split
 from trainer.display import Display
@@ -30,7 +31,7 @@ QUICK_EXAMPLES = 600
 
 
 class Asked(NamedTuple):
-    """What the command line says: where data, runs and results are, which rows, and whether tiny."""
+    """What the command line says: where data, runs and results are, which rows, whether tiny, and where to train."""
 
     data_dir: Path | None
     runs_dir: Path
@@ -38,6 +39,7 @@ class Asked(NamedTuple):
     device: torch.device
     rows: Sequence[str]
     quick: bool
+    on: str
     command: str
 
 
@@ -53,7 +55,7 @@ def reproduce_mnist(asked: Asked, display: Display) -> Results:
     name = run_name_of("reproduce-mnist", [asked.quick, split.sha256(), asked.device.type])
     with open_run(asked.runs_dir, name, resume=True) as folder:
         parts = examples(split.train, asked.device), examples(split.validation, asked.device)
-        lab = Lab(Workshop(folder, split, *parts, asked.device, display))
+        lab = Lab(Workshop(folder, split, *parts, asked.device, display, cluster_of(asked.on)))
         figures = Mnist(lab, plan).figures()
         _check(asked.rows, figures)
         path = asked.out / "mnist.json"

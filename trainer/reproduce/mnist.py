@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from trainer.ensemble import Ensemble
 from trainer.fit import View, plain
-from trainer.objectives import distilling, hard
+from trainer.objectives import Distilling, hard
 from trainer.recipe import StudentTable, Training
 from trainer.reproduce.lab import Lab, only
 from trainer.reproduce.plan import Plan
 from trainer.reproduce.repair import best_shift, prior_shifts, shifted
 from trainer.reproduce.rows import Chosen
 from trainer.stages import Trained
-from trainer.views import NumberedViews, distorting
+from trainer.views import Distorting, NumberedViews
 
 MEMBERS, STUDENTS, TEACHERS = 0, 5_000, 8_000
 """First seeds of the members, of students and baselines, and of the convolutional networks."""
@@ -82,7 +82,7 @@ class Mnist:
         seeds = range(MEMBERS, MEMBERS + self.plan.members.members)
         background = self.split.image.range[0] if self.split.image else 0.0
         shop = self.lab.workshop
-        return self.lab.train("members", self.plan.members, seeds, hard, shop.train, distorting(background))
+        return self.lab.train("members", self.plan.members, seeds, hard, shop.train, Distorting(background))
 
     @cached_property
     def targets(self) -> Tensor:
@@ -146,7 +146,7 @@ class Mnist:
 
     def _matching(self, title: str, settings: StudentTable) -> Trained:
         view = self._views(settings).as_view(self.view_targets)
-        return self.lab.train(title, settings, self.seeds, distilling(settings), self.lab.workshop.train, view)
+        return self.lab.train(title, settings, self.seeds, Distilling(settings), self.lab.workshop.train, view)
 
     def _views(self, settings: StudentTable) -> NumberedViews:
         background = self.split.image.range[0] if self.split.image else 0.0
@@ -160,7 +160,7 @@ class Mnist:
         taught, validation = shop.train._replace(log_teacher=self.targets), shop.validation
         if seen is not None:
             taught, validation = (only(part, torch.isin(part.labels, seen)) for part in (taught, validation))
-        loss = distilling(settings)
+        loss = Distilling(settings)
         return self.lab.train(title, settings, seeds or self.seeds, loss, taught, plain, validation)
 
     def _errors(self, trained: Trained) -> list[float]:
@@ -248,7 +248,7 @@ class Mnist:
 def estimate_s(lab: Lab, plan: Plan) -> float:
     """Seconds that all rows take here, from an epoch over a few examples of each kind of network."""
     background = lab.workshop.split.image.range[0] if lab.workshop.split.image else 0.0
-    bent = distorting(background)
+    bent = Distorting(background)
     kinds: list[tuple[Training, float, View]] = [
         (plan.members, plan.members.members, bent),
         (plan.plain, plan.seeds, plain),
