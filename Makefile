@@ -26,7 +26,7 @@ train: $(VENV)/.installed ## train the digits and publish the next version
 	$(BIN)/python -m trainer train digits --models-dir $(MODELS)
 
 test: $(VENV)/.installed-dev lint ## lint, types, the whole test suite
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 check-gpu: $(VENV)/.installed-dev ## the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
