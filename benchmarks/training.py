@@ -1,12 +1,14 @@
 """How fast training is, as ratios within one run, printed as one table. It knows what is compared, not how it is shown.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.training            # as the trainer sets it; a few minutes on 2 cores
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.training --rows 60000    # MNIST's epochs: half an hour
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.training --quick    # tiny networks, one repetition: only that it runs
 
 The data are random, of MNIST's shape; nothing is downloaded. In every repetition ours and theirs run one after the
 other, so that a noisy moment meets both; a ratio is the median over repetitions, in brackets least and greatest.
 An epoch of ours is a whole call of `fit`: optimiser, validation (256 examples) and checkpoint included, cached soft
 targets given. Making them costs the teachers' answers to each example once, and is not counted.
+Both sides compute in float32, or where a row says so in bfloat16 (autocast): only ours, or both.
 A step is the time from one call of the loss to the next.
 The bare products of a step are its matrix products alone, torch.mm into tensors that exist already (forward, gradients
 of the weights, gradients of the inputs but the first layer's), and the same fused Adam on the same parameters.
@@ -26,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +44,7 @@ from trainer.recipe import Training
 Batches = DataLoader[tuple[Tensor, ...]]
 Epoch = Callable[[nn.Module, Sequence[nn.Module], Batches], object]
 """Student, teachers and batches of images and labels: trains the student for an epoch."""
+Precision = Literal["float32", "bfloat16"]
 
 
 class Scale(NamedTuple):
@@ -132,8 +135,8 @@ def make_stack(sizes: Sequence[int], seeds: Sequence[int], device: str = "cpu") 
     return Stack(sizes, seeds, Normalise(torch.tensor(0.0), torch.tensor(1.0))).to(device)
 
 
-def _settings(sizes: Sequence[int], batch_size: int) -> Training:
-    return Training(hidden=tuple(sizes[1:-1]), epochs=1, batch_size=batch_size)
+def _settings(sizes: Sequence[int], batch_size: int, precision: Precision = "float32") -> Training:
+    return Training(hidden=tuple(sizes[1:-1]), epochs=1, batch_size=batch_size, precision=precision)
 
 
 def distil(logits_MBK: Tensor, batch: Batch) -> Tensor:
@@ -144,19 +147,22 @@ def distil(logits_MBK: Tensor, batch: Batch) -> Tensor:
     return (1.0 - textbook.HARD_WEIGHT) * soft_M + textbook.HARD_WEIGHT * cross_entropy(logits_MBK, batch.labels)
 
 
-def our_epoch_s(scale: Scale, train: Examples, batch_size: int) -> float:
+def our_epoch_s(scale: Scale, train: Examples, batch_size: int, precision: Precision = "float32") -> float:
     """One epoch of distillation from cached soft targets."""
     validation = Examples(train.inputs[:256], train.labels[:256])
     student = make_stack(scale.student, [0])
-    settings = _settings(scale.student, batch_size)
+    settings = _settings(scale.student, batch_size, precision)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
         return _seconds(lambda: fit(student, train, validation, distil, settings, [0], path, lambda _: None))
 
 
-def _their_epoch_s(scale: Scale, epoch: Epoch, teachers: Sequence[nn.Module], batches: Batches) -> float:
+def _their_epoch_s(
+    scale: Scale, epoch: Epoch, teachers: Sequence[nn.Module], batches: Batches, precision: Precision = "float32"
+) -> float:
     student = textbook.network(scale.student)
-    return _seconds(lambda: epoch(student, teachers, batches))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        return _seconds(lambda: epoch(student, teachers, batches))
 
 
 def step_s(sizes: Sequence[int], members: int, batch_size: int, steps: int, device: str = "cpu") -> float:
@@ -206,19 +212,23 @@ def live_teachers(scale: Scale, batch_size: int = 256) -> Iterator[Row]:
     """Our epoch against loops in which the teachers answer anew for every batch."""
     train = random_examples(scale.rows, scale.student[0])
     batches = textbook.loader(train.inputs.view(-1, 1, 28, 28), train.labels, batch_size)
-    version = textbrewer_loop.installed()
-    others: dict[str, Epoch] = {"the PyTorch tutorial's loop": textbook.epoch}
+    tutorial, version = "the PyTorch tutorial's loop", textbrewer_loop.installed()
+    others: list[tuple[str, Epoch, Precision, Precision]] = [
+        (tutorial, textbook.epoch, "float32", "float32"),
+        (f"{tutorial}, ours in bfloat16", textbook.epoch, "bfloat16", "float32"),
+        (f"{tutorial}, both in bfloat16", textbook.epoch, "bfloat16", "bfloat16"),
+    ]
     if version is not None:
-        others[f"TextBrewer {version}"] = textbrewer_loop.epoch
-    for name, epoch in others.items():
+        others.append((f"TextBrewer {version}", textbrewer_loop.epoch, "float32", "float32"))
+    for name, epoch, ours, theirs in others:
         for count, wanted in ((1, ">= 1.7"), (scale.members, ">= 8")):
             teachers = [textbook.network(scale.wide) for _ in range(count)]
             yield _measured(
                 f"an epoch of distillation, {count} teacher{'s' * (count > 1)}, against {name}",
-                wanted,
+                wanted if ours == theirs == "float32" else "",
                 scale.repetitions,
-                partial(our_epoch_s, scale, train, batch_size),
-                partial(_their_epoch_s, scale, epoch, teachers, batches),
+                partial(our_epoch_s, scale, train, batch_size, ours),
+                partial(_their_epoch_s, scale, epoch, teachers, batches, theirs),
             )
     if version is None:
         yield Row("an epoch of distillation, against TextBrewer", ">= 1.7, >= 8", skipped="textbrewer is not installed")
@@ -268,16 +278,17 @@ def measure(scale: Scale) -> str:
     policy = os.environ.get("OMP_WAIT_POLICY", "not set")
     hardware = f"{processor()}, {torch.get_num_threads()} threads, OMP_WAIT_POLICY {policy}"
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
-    return f"{hardware}; {versions}; {scale.repetitions} repetitions\n\n{table(rows)}\n"
+    return f"{hardware}; {versions}; {scale.rows} rows, {scale.repetitions} repetitions\n\n{table(rows)}\n"
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description="How fast training is, as ratios within one run.")
+    parser.add_argument("--rows", type=int, default=Scale().rows, help="examples of an epoch (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny networks, one repetition: only that it runs")
-    scale = QUICK if parser.parse_args().quick else Scale()
+    given = parser.parse_args()
     with _threads(usable_cpus()):
-        sys.stdout.write(measure(scale))
+        sys.stdout.write(measure(QUICK if given.quick else Scale(rows=given.rows)))
 
 
 if __name__ == "__main__":
