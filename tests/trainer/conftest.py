@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,22 @@ def trainer(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[st
     """`python -m trainer ...` in that folder."""
     command = [sys.executable, "-m", "trainer", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def trainer_here(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own, which would take seconds to import PyTorch and its exporter."""
+    from trainer.__main__ import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        patch.setenv("COLUMNS", "200")
+        patch.setattr(sys, "path", list(sys.path))
+        try:
+            status = main(list(map(str, arguments)))
+        except SystemExit as refused:  # argparse
+            status = int(refused.code or 0)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 class Run(NamedTuple):

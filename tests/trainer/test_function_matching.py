@@ -9,7 +9,7 @@ from scipy import special
 
 from service.manifest import read_manifest
 from service.model import load_model
-from tests.trainer.conftest import trainer
+from tests.trainer.conftest import trainer_here
 
 RECIPE = """\
 data = "data.npz"
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
     np.savez(folder / "data.npz", inputs=images[:200], labels=labels[:200])
     np.savez(folder / "more.npz", inputs=images[200:])
     (folder / "stripes.toml").write_text(RECIPE)
-    done = trainer("train", "stripes.toml", "--models-dir", "models", "--runs-dir", "runs", cwd=folder)
+    done = trainer_here("train", "stripes.toml", "--models-dir", "models", "--runs-dir", "runs", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -90,7 +90,7 @@ def test_another_transfer_set_is_another_run(run, tmp_path):
     for name in ("data.npz", "stripes.toml"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     options = ("--models-dir", tmp_path / "models", "--runs-dir", run / "runs", "--resume")
-    done = trainer("train", tmp_path / "stripes.toml", *options, cwd=tmp_path)
+    done = trainer_here("train", tmp_path / "stripes.toml", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no run of this recipe, seed, data and device to resume" in done.stdout
     assert len(list((run / "runs").glob("stripes-*/results.json"))) == 2

@@ -12,7 +12,7 @@ from torch import nn
 
 from service.manifest import GRAPH, read_manifest
 from service.model import load_model
-from tests.trainer.conftest import trainer
+from tests.trainer.conftest import trainer_here
 from trainer.data import load_data
 from trainer.display import Display
 from trainer.ensemble import Single
@@ -47,7 +47,7 @@ def run(tmp_path_factory):
     forest = RandomForestClassifier(20, random_state=0).fit(inputs, wine.target_names[wine.target])
     (folder / "forest.onnx").write_bytes(to_onnx(forest, inputs[:1]).SerializeToString())
     (folder / "wine.toml").write_text(RECIPE)
-    done = trainer("train", "wine.toml", "--models-dir", "models", "--runs-dir", "runs", cwd=folder)
+    done = trainer_here("train", "wine.toml", "--models-dir", "models", "--runs-dir", "runs", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "stdout").write_text(done.stdout)
     return folder, forest, inputs
@@ -125,10 +125,10 @@ def test_a_published_model_teaches_too(run):
     """Its version folder is named; another data set's classes are refused."""
     folder, _, _ = run
     (folder / "again.toml").write_text(RECIPE.replace("forest.onnx", "models/wine-ensemble/1"))
-    done = trainer("train", "again.toml", "--models-dir", "again", "--runs-dir", "runs", cwd=folder)
+    done = trainer_here("train", "again.toml", "--models-dir", "again", "--runs-dir", "runs", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "digits.toml").write_text('data = "digits"\nteacher = "models/wine-ensemble/1"\n')
-    done = trainer("train", "digits.toml", "--models-dir", "again", "--runs-dir", "runs", cwd=folder)
+    done = trainer_here("train", "digits.toml", "--models-dir", "again", "--runs-dir", "runs", cwd=folder)
     assert done.returncode == 2
     assert "teacher wine-ensemble/1 has the classes class_0, class_1, class_2, expected the data's: 0, 1" in done.stderr
 
@@ -137,7 +137,7 @@ def test_a_teacher_that_is_not_there_is_told(run):
     """In one line."""
     folder, _, _ = run
     (folder / "gone.toml").write_text(RECIPE.replace("forest", "gone"))
-    done = trainer("train", "gone.toml", "--models-dir", "gone", "--runs-dir", "runs", cwd=folder)
+    done = trainer_here("train", "gone.toml", "--models-dir", "gone", "--runs-dir", "runs", cwd=folder)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "gone.onnx" in done.stderr

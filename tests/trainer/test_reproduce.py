@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from tests.trainer.conftest import trainer
+from tests.trainer.conftest import trainer_here
 from tests.trainer.test_mnist import idx
 from trainer.data.mnist import FILES
 from trainer.errors import RunError
@@ -42,7 +42,7 @@ FILES_OF = [list(FILES)[:2], list(FILES)[2:]]
 
 def reproduce(folder: Path, *more: str):
     places = ("--data-dir", "data", "--runs-dir", "runs", "--out", "out", "--device", "cpu")
-    return trainer("reproduce", "mnist", "--quick", *places, *more, cwd=folder)
+    return trainer_here("reproduce", "mnist", "--quick", *places, *more, cwd=folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from service.manifest import read_manifest
-from tests.trainer.conftest import TINY, trainer
+from tests.trainer.conftest import TINY, trainer_here
 from trainer.candidates import Candidate, frontier
 from trainer.errors import TrainerError
 from trainer.smallest import Limits, choose
@@ -60,7 +60,7 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smallest")
     (folder / "tiny.toml").write_text(TINY)
     places = ("--models-dir", "models", "--runs-dir", "runs", "--device", "cpu")
-    done = trainer("smallest", "tiny.toml", "--parameters", "400", "--hidden", "3,4,8", *places, cwd=folder)
+    done = trainer_here("smallest", "tiny.toml", "--parameters", "400", "--hidden", "3,4,8", *places, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -92,7 +92,7 @@ def test_an_impossible_budget_publishes_nothing(found):
     """What was trained is there for the next try."""
     folder, _ = found
     options = ("--bytes", "100", "--hidden", "3,4,8", "--models-dir", "none", "--runs-dir", "runs", "--resume")
-    done = trainer("smallest", "tiny.toml", *options, cwd=folder)
+    done = trainer_here("smallest", "tiny.toml", *options, cwd=folder)
     assert done.returncode == 2
     assert "no student keeps to 100 bytes; the most accurate is " in done.stderr
     assert not list((folder / "none").glob("*/*"))
@@ -100,6 +100,6 @@ def test_an_impossible_budget_publishes_nothing(found):
 
 def test_a_limit_is_a_number(tmp_path):
     """Of 0 or more."""
-    done = trainer("smallest", "digits", "--tolerance", "-1", cwd=tmp_path)
+    done = trainer_here("smallest", "digits", "--tolerance", "-1", cwd=tmp_path)
     assert done.returncode == 2
     assert "'-1' is not a number of 0 or more" in done.stderr

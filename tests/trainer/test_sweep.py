@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.trainer.conftest import TINY, trainer
+from tests.trainer.conftest import TINY, trainer_here
 from trainer.errors import RecipeError
 from trainer.recipe import StudentTable
 
@@ -13,7 +13,7 @@ GRID = ("--temperature", "1,4", "--hidden", "6,8", "--seeds", "2")
 
 
 def run_sweep(folder, *more: str):
-    return trainer("sweep", "tiny.toml", "--runs-dir", "runs", "--device", "cpu", *(more or GRID), cwd=folder)
+    return trainer_here("sweep", "tiny.toml", "--runs-dir", "runs", "--device", "cpu", *(more or GRID), cwd=folder)
 
 
 @pytest.fixture(scope="module")
