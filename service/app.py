@@ -19,9 +19,10 @@ from service import catalogue, health, predict
 from service.batching import Batcher
 from service.body import BodyLimit, in_words
 from service.comparison import api as comparison
-from service.errors import BusyError, InputError, StillroomError
+from service.errors import BusyError, InputError, MalformedError, StillroomError
 from service.health import CountRequests, Metrics
 from service.library import Library
+from service.protocol import about, infer, repository
 from service.settings import Settings
 
 log = logging.getLogger("service")
@@ -59,10 +60,10 @@ def create_app(settings: Settings) -> FastAPI:
         on_ready=lambda: _announce(settings),
     )
     problems: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem} for status in (400, 404, 413, 422, 500, 503)
+        status: {"model": Problem} for status in (400, 403, 404, 413, 415, 422, 500, 503)
     }
-    for router in (predict.router, comparison.router, catalogue.router, health.router):
-        app.include_router(router, responses=problems)
+    for room in (predict, infer, about, repository, comparison, catalogue, health):
+        app.include_router(room.router, responses=problems)
     page = _Page(directory=Path(__file__).parent / "page")
     app.mount("/page", page)
     app.add_api_route("/", page.index, methods=["GET", "HEAD"], include_in_schema=False)
@@ -118,7 +119,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if error.status >= 500 and not isinstance(error, BusyError):
         log.error("%s %s: %s", request.method, request.url.path, error)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, BusyError) else None
-    return JSONResponse({"error": str(error)}, error.status, headers)
+    # The protocol's clients know 400 for whatever a request got wrong.
+    is_plain = type(error) is InputError and request.url.path.startswith("/v2/")
+    return JSONResponse({"error": str(error)}, MalformedError.status if is_plain else error.status, headers)
 
 
 async def _refuse_page(request: Request, error: Exception) -> Response:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from service.errors import ModelError
 from service.model import Model, Prediction
+from service.statistics import Statistics
 
 log = logging.getLogger("service")
 
@@ -43,6 +44,7 @@ class Batcher:
     def __init__(self, max_batch: int) -> None:
         self._max_batch = max_batch
         self.runs = 0
+        self.statistics = Statistics()
         self._queues: dict[Model, deque[Job]] = {}  # of the models that are busy, so that an old one can go
         self._runners: set[asyncio.Task[None]] = set()
 
@@ -56,13 +58,19 @@ class Batcher:
             runner = asyncio.create_task(self._run_all(model))
             self._runners.add(runner)
             runner.add_done_callback(self._runners.discard)
-        return await job.answer
+        try:
+            answer = await job.answer
+        except ModelError:
+            self.statistics.failed(model, perf_counter() - job.queued)
+            raise
+        self.statistics.answered(model, len(inputs), answer.queue_s, answer.compute_s)
+        return answer
 
     async def _run_all(self, model: Model) -> None:
         try:
             while batch := self._next_batch(self._queues[model]):
                 self.runs += 1
-                await _run(model, batch)
+                await self._run(model, batch)
         finally:
             del self._queues[model]
 
@@ -77,25 +85,25 @@ class Batcher:
                 rows += len(job.inputs)
         return batch
 
-
-async def _run(model: Model, batch: list[Job]) -> None:
-    """Runs one batch and gives each request its rows; where it fails, each runs alone, and fails alone."""
-    try:
-        started, ended, prediction = await asyncio.to_thread(_timed, model, batch)
-    except Exception:  # onnxruntime's own exceptions share no other base class
-        if len(batch) > 1:
-            for job in batch:
-                await _run(model, [job])
+    async def _run(self, model: Model, batch: list[Job]) -> None:
+        """Runs one batch and gives each request its rows; where it fails, each runs alone, and fails alone."""
+        try:
+            started, ended, prediction = await asyncio.to_thread(_timed, model, batch)
+        except Exception:  # onnxruntime's own exceptions share no other base class
+            if len(batch) > 1:
+                for job in batch:
+                    await self._run(model, [job])
+                return
+            place = f"{model.manifest.name}/{model.manifest.version}"
+            log.exception("%s failed on %d rows", place, len(batch[0].inputs))
+            _settle(batch[0], ModelError(f"{place}: the graph failed on these inputs; the log has the reason"))
             return
-        place = f"{model.manifest.name}/{model.manifest.version}"
-        log.exception("%s failed on %d rows", place, len(batch[0].inputs))
-        _settle(batch[0], ModelError(f"{place}: the graph failed on these inputs; the log has the reason"))
-        return
-    first = 0
-    for job in batch:
-        rows = slice(first, first := first + len(job.inputs))
-        part = Prediction(prediction.probabilities_BK[rows], prediction.logits_BK[rows])
-        _settle(job, Answer(part, started - job.queued, ended - started))
+        self.statistics.ran(model, len(prediction.logits_BK), ended - started)
+        first = 0
+        for job in batch:
+            rows = slice(first, first := first + len(job.inputs))
+            part = Prediction(prediction.probabilities_BK[rows], prediction.logits_BK[rows])
+            _settle(job, Answer(part, started - job.queued, ended - started))
 
 
 def _settle(job: Job, outcome: Answer | ModelError) -> None:

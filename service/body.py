@@ -5,6 +5,7 @@ It knows what may be sent and says what is wrong with it. It does not know route
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -19,12 +20,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.encoding import decompressed
 from service.errors import InputError, MalformedError, TooLargeError
 from service.manifest import Manifest
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
 LONGEST_SHOWN = 10_000
+LARGE_BODY = 2**16
+"""Bytes from which on a body is parsed in a thread: below, a hop to one costs more than it saves."""
 
 KINDS = {
     bool: "a boolean",
@@ -72,11 +76,19 @@ class BodyLimit:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises TooLargeError (BodyLimit), and MalformedError where it breaks off."""
+    """The whole body, unpacked where it has a Content-Encoding.
+
+    Raises TooLargeError (BodyLimit, or when unpacked), EncodingError, and MalformedError where it breaks off or is
+    damaged.
+    """
     try:
-        return await request.body()
+        raw = await request.body()
     except ClientDisconnect as error:
         raise MalformedError("the body broke off: the client went away") from error
+    coding = request.headers.get("content-encoding")
+    if coding is None:
+        return raw
+    return await asyncio.to_thread(decompressed, raw, coding, request.app.state.settings.max_body_bytes)
 
 
 def parse_json_object(raw: bytes) -> dict[str, Any]:

@@ -3,7 +3,9 @@
     StillroomError
     ├── InputError 422            the values sent are not what the model takes
     │   ├── MalformedError 400    the bytes sent are not JSON, not a form, not an image
+    │   ├── EncodingError 415     the body is packed in a way that is not known
     │   └── TooLargeError 413     the body or the image is over a limit
+    ├── RefusedError 403          that is not for clients to do
     ├── NotFoundError 404         an unknown model, version or page
     ├── BusyError 503             not ready, or another comparison is running: try again
     ├── ModelError 500            a model in the repository cannot be trusted or read
@@ -33,10 +35,22 @@ class MalformedError(InputError):
     status = 400
 
 
+class EncodingError(InputError):
+    """The body is packed in a way that is not known."""
+
+    status = 415
+
+
 class TooLargeError(InputError):
     """What was sent is over a limit."""
 
     status = 413
+
+
+class RefusedError(StillroomError):
+    """That is not for clients to do."""
+
+    status = 403
 
 
 class NotFoundError(StillroomError):

@@ -63,6 +63,7 @@ class Library:
         self._reload_s = reload_s
         self._on_ready = on_ready
         self._shelves: Mapping[Key, Shelf] = {}  # never changed, only replaced: whoever reads it needs no lock
+        self._unloaded: frozenset[str] = frozenset()
         self._looked = False
         self._troubles: set[str] = set()  # of this look; those of the one before have been told
         self._told: set[str] = set()
@@ -128,25 +129,49 @@ class Library:
             return f"no model can be served: {'; '.join(refusal.reason for refusal in self.refused)}"
         return "there is no model yet: waiting for the trainer to publish one"
 
+    @property
+    def unloaded(self) -> list[Key]:
+        """Every version in the repository whose model was unloaded."""
+        return sorted(key for key, _ in self._version_folders() if key[0] in self._unloaded)
+
+    def load(self, name: str) -> None:
+        """Looks at once, for that model too if it was unloaded. Raises NotFoundError where there is none, ModelError
+        where none of its versions can be served."""
+        self._unloaded -= {name}
+        self.scan()
+        if not self.versions(name):
+            reasons = [refusal.reason for refusal in self.refused if refusal.name == name]
+            if reasons:
+                raise ModelError("; ".join(reasons))
+            self.get(name)
+
+    def unload(self, name: str) -> None:
+        """Serves no version of it from now on. Raises NotFoundError where none is."""
+        self.get(name)
+        self._unloaded |= {name}
+        self.scan()
+
     def scan(self) -> None:
         """Looks once: loads what is new or changed, drops what is gone, and swaps all of it in at once."""
         with self._scanning:
             before = self._shelves
             self._told, self._troubles = self._troubles, set()
             try:
-                folders = dict(self._version_folders())
+                found = dict(self._version_folders())
             except OSError as error:
                 # A volume that is away for a moment must not take the models away.
                 self._once(f"cannot read the model repository {self.directory}: {error.strerror}")
                 self._looked = True
                 return
+            folders = {key: folder for key, folder in found.items() if key[0] not in self._unloaded}
             after: dict[Key, Shelf] = {}
             for key, folder in folders.items():
                 if self._stopping.is_set():
                     return
                 after[key] = self._look(folder, before.get(key))
             for name, version in before.keys() - after.keys():
-                log.info("dropped %s/%d: its folder is gone", name, version)
+                why = "it was unloaded" if (name, version) in found else "its folder is gone"
+                log.info("dropped %s/%d: %s", name, version, why)
             was_empty = not self.models()
             self._shelves, self._looked = after, True
             if not self.models():

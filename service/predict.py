@@ -8,6 +8,7 @@ document the fields and check them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from functools import lru_cache, partial
 from time import perf_counter
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service import measures
 from service.batching import Answer, Batcher
-from service.body import check_fields, parse_inputs, parse_json_object, read_body
+from service.body import LARGE_BODY, check_fields, parse_inputs, parse_json_object, read_body
 from service.errors import InputError, MalformedError
 from service.health import Metrics
 from service.held_out import read_held_out
@@ -35,8 +36,6 @@ from service.settings import Settings
 router = APIRouter(tags=["predict"])
 
 DEFAULT_TOP_K = 3
-LARGE_BODY = 2**16
-"""Bytes from which on a body is parsed in a thread: below, a hop to one costs more than it saves."""
 
 
 class Options(BaseModel):
@@ -139,8 +138,12 @@ def _read_rows(raw: bytes, library: Library, max_rows: int) -> tuple[Options, Mo
 
 async def _read_form(request: Request, max_bytes: int) -> dict[str, Any]:
     """The fields of a form: the file as bytes, numbers and booleans as such, empty fields left out."""
-    await read_body(request)  # whole, before a part of it is a file to be closed
-    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=16)
+    raw = await read_body(request)  # whole, before a part of it is a file to be closed
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield raw
+
+    parser = MultiPartParser(request.headers, stream(), max_files=1, max_fields=16)
     parser.spool_max_size = max_bytes  # in memory: there may be no folder to write to
     try:
         form = await parser.parse()

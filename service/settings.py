@@ -38,6 +38,7 @@ class Settings:
     reload_s: float = Field(
         default=2.0, gt=0.0, allow_inf_nan=False, description="seconds between two looks for new versions"
     )
+    model_control: bool = Field(default=False, description="let clients load and unload models by /v2/repository")
     state_dir: Path | None = Field(default=None, description="the only folder that the service may write to")
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
+from service import __version__
 from service.settings import PREFIX, Settings, read_settings
 from tests.repositories import write_model
 from tests.served import ROOT, free_port, serving
@@ -123,8 +124,8 @@ def test_an_image_starts_its_own_program_without_a_shell(image: str):
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_bears_the_version_of_the_project(image: str):
-    """The label says what pyproject.toml says."""
-    assert f'org.opencontainers.image.version="{PROJECT["version"]}"' in last(image, "LABEL")
+    """The label says what the package says."""
+    assert f'org.opencontainers.image.version="{__version__}"' in last(image, "LABEL")
 
 
 def test_the_service_gets_settings_that_it_takes():

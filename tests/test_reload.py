@@ -31,7 +31,8 @@ async def test_versions_come_and_go_under_load_without_a_failed_request(tmp_path
 
         clients = [asyncio.create_task(ask()) for _ in range(4)]
         try:
-            await _until(client, version=1)
+            while 1 not in seen:  # on a busy machine the first answer may be long in coming
+                await asyncio.sleep(0.01)
             write_model(models, version=2, seed=2)
             await _until(client, version=2)
             _publish_broken(tmp_path, models, version=3)

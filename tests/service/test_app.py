@@ -78,10 +78,22 @@ async def test_the_reference_documents_every_route_and_its_errors(client: httpx.
         "/health/live": ["get"],
         "/health/ready": ["get"],
         "/metrics": ["get"],
+        "/v2": ["get"],
+        "/v2/health/live": ["get"],
+        "/v2/health/ready": ["get"],
+        "/v2/models": ["get"],
+        "/v2/models/stats": ["get"],
+        **{f"/v2/models/{{name}}{what}": ["get"] for what in ("", "/ready", "/config", "/stats")},
+        **{f"/v2/models/{{name}}/versions/{{version}}{what}": ["get"] for what in ("", "/ready", "/config", "/stats")},
+        "/v2/models/{name}/infer": ["post"],
+        "/v2/models/{name}/versions/{version}/infer": ["post"],
+        "/v2/repository/index": ["post"],
+        "/v2/repository/models/{name}/load": ["post"],
+        "/v2/repository/models/{name}/unload": ["post"],
     }
     for operations in schema["paths"].values():
         for operation in operations.values():
-            for status in ("400", "404", "413", "422", "500", "503"):
+            for status in ("400", "403", "404", "413", "415", "422", "500", "503"):
                 problem = operation["responses"][status]["content"]["application/json"]["schema"]["$ref"]
                 assert problem == "#/components/schemas/Problem"
     forms = schema["paths"]["/predict"]["post"]["requestBody"]["content"]

@@ -34,11 +34,12 @@ def test_every_setting_comes_from_its_variable_in_its_own_type():
         "MAX_BODY_BYTES": "1000",
         "MAX_IMAGE_PIXELS": "64",
         "RELOAD_S": "0.5",
+        "MODEL_CONTROL": "true",
         "STATE_DIR": "/s",
     }
     assert {field.name.upper() for field in fields(Settings)} == values.keys()
     settings = read_settings({}, {f"STILLROOM_{name}": value for name, value in values.items()})
-    assert settings == Settings(Path("/m"), "::1", 0, "cpu", 3, 7, 1000, 64, 0.5, Path("/s"))
+    assert settings == Settings(Path("/m"), "::1", 0, "cpu", 3, 7, 1000, 64, 0.5, True, Path("/s"))
 
 
 def test_settings_are_frozen():

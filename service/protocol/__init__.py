@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, version 2, so that the clients of Triton, KServe and MLServer work unchanged."""

@@ -1,0 +1,132 @@
+"""What /v2 says of the server and its models: health, metadata, configuration, statistics. It does not run models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from service import __version__
+from service.batching import Batcher
+from service.errors import NotFoundError
+from service.library import Library
+from service.manifest import GRAPH, Manifest
+from service.model import Model
+from service.protocol.request import OUTPUTS
+from service.settings import Settings
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"]
+PLATFORM = "onnxruntime_onnx"
+
+
+@router.get("", summary="The server and its extensions")
+@router.get("/", include_in_schema=False)
+async def server() -> dict[str, Any]:
+    """What a client asks first."""
+    return {"name": "stillroom", "version": __version__, "extensions": EXTENSIONS}
+
+
+@router.get("/health/live", summary="The process answers")
+async def live() -> dict[str, bool]:
+    """200 as long as the process answers at all."""
+    return {"live": True}
+
+
+@router.get("/health/ready", summary="Models are loaded and warmed up")
+async def ready(request: Request) -> dict[str, bool]:
+    """200 when at least one model can be had, else 503 with the reason."""
+    library_of(request).get()
+    return {"ready": True}
+
+
+@router.get("/models", summary="The names of all models")
+async def models(request: Request) -> dict[str, list[str]]:
+    """As KServe lists them."""
+    return {"models": [model.manifest.name for model in library_of(request).newest()]}
+
+
+@router.get("/models/stats", summary="Statistics of all models")
+async def all_statistics(request: Request) -> dict[str, Any]:
+    """Of every version that is served."""
+    return _statistics(request, library_of(request).models().values())
+
+
+@router.get("/models/{name}", summary="Metadata of a model")
+@router.get("/models/{name}/versions/{version}", summary="Metadata of a version")
+async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """Names, types and shapes of its input and outputs; -1 is the batch."""
+    manifest = model_of(request, name, version).manifest
+    outputs = [{"name": output, "datatype": "FP32", "shape": [-1, len(manifest.classes)]} for output in OUTPUTS]
+    return {
+        "name": name,
+        "versions": list(map(str, library_of(request).versions(name))),
+        "platform": PLATFORM,
+        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, *manifest.input.shape]}],
+        "outputs": outputs,
+    }
+
+
+@router.get("/models/{name}/ready", summary="The model can be asked")
+@router.get("/models/{name}/versions/{version}/ready", summary="The version can be asked")
+async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """200 where it is served."""
+    return {"name": model_of(request, name, version).manifest.name, "ready": True}
+
+
+@router.get("/models/{name}/config", summary="Triton's configuration of a model")
+@router.get("/models/{name}/versions/{version}/config", summary="Triton's configuration of a version")
+async def config(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """As config.pbtxt says it, with the limits of this service; dims are without the batch."""
+    settings: Settings = request.app.state.settings
+    return configuration(model_of(request, name, version).manifest, settings.max_batch)
+
+
+@router.get("/models/{name}/stats", summary="Statistics of a model")
+@router.get("/models/{name}/versions/{version}/stats", summary="Statistics of a version")
+async def statistics(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """Counts and nanoseconds since the service started; of all its versions where none is named."""
+    model = model_of(request, name, version)
+    library = library_of(request)
+    versions = [model] if version else [library.get(name, number) for number in library.versions(name)]
+    return _statistics(request, versions)
+
+
+def configuration(manifest: Manifest, max_rows: int) -> dict[str, Any]:
+    """Triton's ModelConfig in JSON."""
+    shared = {"data_type": "TYPE_FP32", "is_shape_tensor": False}
+    output = {**shared, "dims": [len(manifest.classes)], "label_filename": "labels.txt"}
+    return {
+        "name": manifest.name,
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "version_policy": {"all": {}},
+        "max_batch_size": max_rows,
+        "input": [{**shared, "name": "input", "dims": list(manifest.input.shape), "format": "FORMAT_NONE"}],
+        "output": [{**output, "name": name} for name in OUTPUTS],
+        "default_model_filename": GRAPH,
+        "dynamic_batching": {},
+        "model_transaction_policy": {"decoupled": False},
+    }
+
+
+def _statistics(request: Request, models: Iterable[Model]) -> dict[str, Any]:
+    batcher: Batcher = request.app.state.batcher
+    return {"model_stats": [batcher.statistics.of(model).shown(model) for model in models]}
+
+
+def library_of(request: Request) -> Library:
+    """The one of the app."""
+    library: Library = request.app.state.library
+    return library
+
+
+def model_of(request: Request, name: str, version: str | None) -> Model:
+    """The model of a route; by default its newest version. Raises NotFoundError, listing what exists."""
+    if version is None:
+        return library_of(request).get(name)
+    if not version.isascii() or not version.isdecimal() or len(version) > 9:
+        raise NotFoundError(f"unknown version {version[:40]!r} of {name}; versions are whole numbers")
+    return library_of(request).get(name, int(version))

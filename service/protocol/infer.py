@@ -1,0 +1,91 @@
+"""POST /v2/models/{name}/infer: from the bytes of a request to the bytes of its answer, by the path of /predict.
+
+How a request is read and an answer is written is request.py's and answer.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.batching import Batcher
+from service.body import LARGE_BODY, read_body
+from service.encoding import WORTH_BYTES, accepted, compressed
+from service.health import Metrics
+from service.protocol.about import model_of
+from service.protocol.answer import render
+from service.protocol.request import OUTPUTS, Limits, parse
+from service.settings import Settings
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+JSON_LENGTH = "Inference-Header-Content-Length"
+
+
+class RequestInput(BaseModel):
+    """The rows: `data` in JSON, or `parameters.binary_data_size` bytes behind the JSON."""
+
+    name: str = Field(description="'input'")
+    shape: list[int] = Field(description="[N, ...]")
+    datatype: str = Field(description="BOOL, INT*, UINT*, FP16, FP32, FP64; BYTES holds pictures")
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class RequestOutput(BaseModel):
+    """An output that is asked for."""
+
+    name: str = Field(description=" or ".join(OUTPUTS))
+    parameters: dict[str, Any] | None = Field(default=None, description="binary_data, classification")
+
+
+class InferenceRequest(BaseModel):
+    """A request; further fields are left alone."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str | None = None
+    parameters: dict[str, Any] | None = Field(default=None, description="binary_data_output")
+    inputs: list[RequestInput]
+    outputs: list[RequestOutput] | None = None
+
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": InferenceRequest.model_json_schema()},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+@router.post("/models/{name}/infer", summary="Ask a model", openapi_extra=BODY)
+@router.post("/models/{name}/versions/{version}/infer", summary="Ask a version", openapi_extra=BODY)
+async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    """JSON, or JSON and the tensors' bytes behind it.
+
+    The header Inference-Header-Content-Length then is the length of the JSON; of 0 it says that there is none.
+    """
+    settings: Settings = request.app.state.settings
+    batcher: Batcher = request.app.state.batcher
+    metrics: Metrics = request.app.state.metrics
+    raw = await read_body(request)
+    model = model_of(request, name, version)
+    limits = Limits(settings.max_batch, settings.max_image_pixels)
+    read = partial(parse, raw, request.headers.get(JSON_LENGTH), model.manifest, limits)
+    asked = await asyncio.to_thread(read) if len(raw) >= LARGE_BODY else read()
+    answer = await batcher.predict(model, asked.inputs)
+    metrics.predicted(model, len(asked.inputs), answer.queue_s, answer.compute_s)
+    body, json_length = render(model.manifest, answer.prediction, asked.outputs, asked.id)
+    headers = {} if json_length is None else {JSON_LENGTH: str(json_length)}
+    coding = accepted(request.headers.get("accept-encoding", "")) if len(body) > WORTH_BYTES else None
+    if coding is not None:
+        body, headers["Content-Encoding"] = compressed(body, coding), coding
+    kind = "application/json" if json_length is None else "application/octet-stream"
+    return Response(body, headers=headers, media_type=kind)
