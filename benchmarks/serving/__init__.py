@@ -1,0 +1,1 @@
+"""How fast models answer over HTTP, ours and what a user would pick instead, side by side."""
