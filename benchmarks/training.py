@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader
 from benchmarks import textbook, textbrewer_loop
 from service.machine import processor, usable_cpus
 from trainer.fit import Batch, Examples, fit
+from trainer.limits import cpu_threads
 from trainer.losses import cross_entropy, soft_cross_entropy
 from trainer.networks import Normalise, Stack
 from trainer.recipe import Training
@@ -93,16 +94,6 @@ def table(rows: Sequence[Row]) -> str:
 
 class _EnoughError(Exception):
     """Ends a training whose steps have been timed."""
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -238,7 +229,7 @@ def together(scale: Scale) -> Iterator[Row]:
     """Members at once (ours) against one after another (theirs): a step of all of them."""
     wide = f"a step of {scale.members} {'-'.join(map(str, scale.wide))} at once against one by one"
     digits = f"a step of {scale.members} {'-'.join(map(str, scale.digits))} at once against one by one, one thread"
-    with _threads(1):
+    with cpu_threads(1):
         yield _pair(scale, digits, ">= 3", scale.digits, 64, scale.steps * 5)
     # Above stages.SMALL the trainer goes one by one on the CPU: a ratio near 1 or below it says that this is right.
     yield _pair(scale, f"{wide}, CPU (the trainer goes one by one)", "<= 1.05", scale.wide, 256, scale.steps)
@@ -287,7 +278,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=Scale().rows, help="examples of an epoch (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny networks, one repetition: only that it runs")
     given = parser.parse_args()
-    with _threads(usable_cpus()):
+    with cpu_threads(usable_cpus()):
         sys.stdout.write(measure(QUICK if given.quick else Scale(rows=given.rows)))
 
 

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol, version 2, so that the clients of Triton, KServe and MLServer work unchanged."""
+"""The Open Inference Protocol, version 2, so that the clients of Triton and KServe work unchanged."""
