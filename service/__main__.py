@@ -14,14 +14,17 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import uvicorn
 
 from service.app import create_app
+from service.direct import DirectProtocol
 from service.errors import SettingsError, StillroomError
 from service.model import open_session
+from service.predict.numbers import Reader
 from service.settings import Settings, flag_of, help_of, read_settings
 
 VERBS = ("serve",)
@@ -63,7 +66,17 @@ def serve(settings: Settings) -> None:
         check_cuda()
     with listen(settings.host, settings.port) as listener:
         app = create_app(replace(settings, port=listener.getsockname()[1]))
-        config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, server_header=False)
+        protocol = partial(DirectProtocol, state=app.state, reader=Reader())
+        config = uvicorn.Config(
+            app,
+            http=protocol,  # type: ignore[arg-type]  # it makes one of each connection
+            loop="uvloop",
+            proxy_headers=False,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 

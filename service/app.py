@@ -15,15 +15,19 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from service import catalogue, health, predict
+from service import catalogue, health
+from service.asked import JSON
 from service.batching import Batcher
 from service.body import BodyLimit, in_words
 from service.comparison import api as comparison
-from service.errors import BusyError, InputError, MalformedError, StillroomError
+from service.errors import InputError, StillroomError
 from service.health import CountRequests, Metrics
 from service.library import Library
+from service.predict import api as predict
 from service.protocol import about, infer, repository
+from service.refused import INTERNAL, refused
 from service.settings import Settings
+from service.statistics import Statistics
 
 log = logging.getLogger("service")
 
@@ -50,8 +54,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
-    app.state.metrics = Metrics()
-    app.state.batcher = Batcher(settings.max_batch)
+    app.state.statistics = Statistics()
+    app.state.batcher = Batcher(settings.max_batch, app.state.statistics)
     app.state.library = Library(
         settings.models_dir,
         device=settings.device,
@@ -59,8 +63,9 @@ def create_app(settings: Settings) -> FastAPI:
         reload_s=settings.reload_s,
         on_ready=lambda: _announce(settings),
     )
+    app.state.metrics = Metrics(app.state.statistics, app.state.library, app.state.batcher)
     problems: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem} for status in (400, 403, 404, 413, 415, 422, 500, 503)
+        status: {"model": Problem} for status in (400, 403, 404, 413, 415, 422, 500, 503, 504)
     }
     for room in (predict, infer, about, repository, comparison, catalogue, health):
         app.include_router(room.router, responses=problems)
@@ -68,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/page", page)
     app.add_api_route("/", page.index, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(CountRequests, metrics=app.state.metrics)
+    app.add_middleware(CountRequests, statistics=app.state.statistics)
     app.add_exception_handler(StillroomError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_page)
     app.add_exception_handler(RequestValidationError, _refuse_query)
@@ -114,14 +119,10 @@ class _Page(StaticFiles):
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Ours: the text is fit for a user."""
+    """Ours."""
     assert isinstance(error, StillroomError)
-    if error.status >= 500 and not isinstance(error, BusyError):
-        log.error("%s %s: %s", request.method, request.url.path, error)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, BusyError) else None
-    # The protocol's clients know 400 for whatever a request got wrong.
-    is_plain = type(error) is InputError and request.url.path.startswith("/v2/")
-    return JSONResponse({"error": str(error)}, MalformedError.status if is_plain else error.status, headers)
+    answer = refused(error, request.method, request.url.path)
+    return Response(answer.body, answer.status, answer.headers, JSON)
 
 
 async def _refuse_page(request: Request, error: Exception) -> Response:
@@ -145,4 +146,4 @@ async def _refuse_query(request: Request, error: Exception) -> Response:
 
 async def _fail(request: Request, error: Exception) -> Response:
     """Anything else is a mistake of ours; uvicorn logs its traceback."""
-    return JSONResponse({"error": "internal error; the log has the reason"}, 500)
+    return Response(INTERNAL.body, INTERNAL.status, media_type=JSON)

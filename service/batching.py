@@ -1,7 +1,8 @@
 """Micro-batching: what queued while a model was busy runs next, in one run.
 
-There is no timer: a lone request runs at once, and under load the batches grow by themselves. It knows models and
-queues, not requests or routes.
+There is no timer: a lone request runs at once, and under load the batches grow by themselves. A quick run, to which a
+hop to a thread and back would add a tenth or more, runs in the event loop; any other in a thread, so that the loop
+goes on. It knows models and queues, not requests or routes. All of it is called in the event loop.
 """
 
 from __future__ import annotations
@@ -9,113 +10,220 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ModelError
+from service.answers import Answer, Run
+from service.errors import BusyError, LateError, ModelError, StillroomError
 from service.model import Model, Prediction
 from service.statistics import Statistics
 
 log = logging.getLogger("service")
 
+SWEEP_S = 0.1
+"""How often a busy model's queue is searched for requests that have waited for too long."""
 
-class Answer(NamedTuple):
-    """The prediction for the rows of one request, how long they waited, and how long the run that held them took."""
-
-    prediction: Prediction
-    queue_s: float
-    compute_s: float
+Outcome = Answer | StillroomError
+Done = Callable[[Outcome], None]
 
 
-class Job(NamedTuple):
-    """The rows of one request that waits for its answer."""
+class Job:
+    """The rows of one request that waits for its answer; whoever no longer wants it sets `given_up`."""
 
-    inputs: NDArray[np.float32]
-    answer: asyncio.Future[Answer]
-    queued: float
+    __slots__ = ("alone", "done", "given_up", "inputs", "queued")
+
+    def __init__(self, inputs: NDArray[np.float32], done: Done) -> None:
+        self.inputs = inputs
+        self.done = done
+        self.queued = perf_counter()
+        self.given_up = False
+        self.alone = False  # after a run that failed: to see which of its requests it was
 
 
 class Batcher:
-    """Runs each model in a worker thread, one batch of at most `max_batch` rows at a time; `runs` counts them."""
+    """Runs each model, one batch of at most `max_batch` rows at a time; `runs` counts them.
 
-    def __init__(self, max_batch: int) -> None:
+    At most `max_queue` rows wait for a model, so that it cannot starve the others of memory, and none of them for
+    longer than `timeout_s` seconds.
+    """
+
+    def __init__(
+        self, max_batch: int, statistics: Statistics, *, max_queue: int = 2**13, timeout_s: float = 30.0
+    ) -> None:
         self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._timeout_s = timeout_s
         self.runs = 0
-        self.statistics = Statistics()
-        self._queues: dict[Model, deque[Job]] = {}  # of the models that are busy, so that an old one can go
-        self._runners: set[asyncio.Task[None]] = set()
+        self._statistics = statistics
+        self._lines: dict[Model, _Line] = {}  # of the models that are busy, so that an old one can go
 
     async def predict(self, model: Model, inputs: NDArray[np.float32]) -> Answer:
-        """Answers for float32 [N, ...]; N is at most `max_batch`. Raises ModelError where the graph fails."""
-        job = Job(inputs, asyncio.get_running_loop().create_future(), perf_counter())
-        if model in self._queues:
-            self._queues[model].append(job)
-        else:
-            self._queues[model] = deque([job])
-            runner = asyncio.create_task(self._run_all(model))
-            self._runners.add(runner)
-            runner.add_done_callback(self._runners.discard)
+        """Answers for float32 [N, ...]; N is at most `max_batch`.
+
+        Raises ModelError where the graph fails, BusyError where the queue is full, LateError where it is too slow.
+        """
+        settled: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        job = self.submit(model, inputs, lambda outcome: None if settled.done() else settled.set_result(outcome))
         try:
-            answer = await job.answer
-        except ModelError:
-            self.statistics.failed(model, perf_counter() - job.queued)
+            outcome = await settled
+        except asyncio.CancelledError:
+            job.given_up = True
             raise
-        self.statistics.answered(model, len(inputs), answer.queue_s, answer.compute_s)
-        return answer
+        if isinstance(outcome, StillroomError):
+            raise outcome
+        return outcome
 
-    async def _run_all(self, model: Model) -> None:
-        try:
-            while batch := self._next_batch(self._queues[model]):
-                self.runs += 1
-                await self._run(model, batch)
-        finally:
-            del self._queues[model]
+    def submit(self, model: Model, inputs: NDArray[np.float32], done: Done) -> Job:
+        """Queues the rows float32 [N, ...]; `done` is called once with their answer or an error, unless given up.
 
-    def _next_batch(self, queue: deque[Job]) -> list[Job]:
-        """What waits, in order, as far as it fits; a request that was given up meanwhile is left out."""
+        Raises BusyError where too many rows wait already.
+        """
+        job = Job(inputs, done)
+        line = self._lines.get(model)
+        if line is None:
+            line = self._lines[model] = _Line(model, asyncio.get_running_loop())
+            line.loop.call_soon(self._next, line)
+        elif line.rows and line.rows + len(inputs) > self._max_queue:
+            self._statistics.failed(model, "full", 0.0)
+            raise BusyError(f"{line.rows} rows wait for {model.place} already: it is too busy, try again")
+        line.add(job)
+        return job
+
+    def depth(self, model: Model) -> int:
+        """The rows that wait for a model."""
+        line = self._lines.get(model)
+        return line.rows if line else 0
+
+    def _next(self, line: _Line) -> None:
+        """Runs the next batch of a model, or leaves it where nothing waits."""
+        batch = line.take(self._max_batch)
+        if not batch:
+            del self._lines[line.model]
+            line.stop()
+            return
+        self.runs += 1
+        if sum(len(job.inputs) for job in batch) <= line.model.quick_rows:
+            try:
+                outcome: _Timed | Exception = _timed(line.model, batch)
+            except Exception as error:  # onnxruntime's own exceptions share no other base class
+                outcome = error
+            self._settle(line, batch, outcome)
+            return
+        line.sweep_every(SWEEP_S, self._sweep)
+        line.running = batch
+        run = line.loop.run_in_executor(None, _timed, line.model, batch)
+        run.add_done_callback(lambda ran: self._settle(line, batch, ran.exception() or ran.result()))
+
+    def _settle(self, line: _Line, batch: Sequence[Job], outcome: _Timed | BaseException) -> None:
+        """Gives each request its rows; where a batch failed, each of it runs alone, and fails alone."""
+        line.running = ()
+        if isinstance(outcome, BaseException):
+            self._failed(line, batch, outcome)
+        else:
+            started, seconds, prediction = outcome
+            self._answer(line.model, batch, started, Run(prediction, seconds))
+        line.loop.call_soon(self._next, line)
+
+    def _answer(self, model: Model, batch: Sequence[Job], started: float, run: Run) -> None:
+        self._statistics.ran(model, len(run.prediction.logits_BK), run.seconds)
+        first = 0
+        for job in batch:
+            rows = slice(first, first := first + len(job.inputs))
+            if not job.given_up:
+                answer = Answer(run, rows, started - job.queued)
+                self._statistics.answered(model, len(job.inputs), answer.queue_s, run.seconds)
+                job.done(answer)
+
+    def _failed(self, line: _Line, batch: Sequence[Job], error: BaseException) -> None:
+        if len(batch) > 1:
+            line.put_back(batch)
+            return
+        place, (job,) = line.model.place, batch
+        log.error("%s failed on %d rows", place, len(job.inputs), exc_info=error)
+        reason = ModelError(f"{place}: the graph failed on these inputs; the log has the reason")
+        self._refuse(line.model, job, "graph", reason)
+
+    def _sweep(self, line: _Line) -> None:
+        """Refuses what has waited for too long, in the queue and in the run."""
+        oldest = perf_counter() - self._timeout_s
+        for job in [*line.running, *line.jobs]:
+            if job.queued >= oldest:
+                break
+            self._refuse(
+                line.model,
+                job,
+                "timeout",
+                LateError(
+                    f"{line.model.place} gave no answer within {self._timeout_s:g} s: it is too busy, or too slow"
+                ),
+            )
+
+    def _refuse(self, model: Model, job: Job, reason: str, error: StillroomError) -> None:
+        if not job.given_up:
+            job.given_up = True
+            self._statistics.failed(model, reason, perf_counter() - job.queued)
+            job.done(error)
+
+
+class _Line:
+    """What waits for one model, in order."""
+
+    def __init__(self, model: Model, loop: asyncio.AbstractEventLoop) -> None:
+        self.model = model
+        self.loop = loop
+        self.jobs: deque[Job] = deque()
+        self.rows = 0
+        self.running: Sequence[Job] = ()
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def add(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.rows += len(job.inputs)
+
+    def put_back(self, batch: Sequence[Job]) -> None:
+        """To the front, each to run alone."""
+        for job in reversed(batch):
+            job.alone = True
+            self.jobs.appendleft(job)
+            self.rows += len(job.inputs)
+
+    def take(self, max_batch: int) -> list[Job]:
+        """The next batch, as far as it fits; a request that was given up meanwhile is left out."""
         batch: list[Job] = []
         rows = 0
-        while queue and (not batch or rows + len(queue[0].inputs) <= self._max_batch):
-            job = queue.popleft()
-            if not job.answer.done():
+        while self.jobs and (not batch or not (batch[0].alone or rows + len(self.jobs[0].inputs) > max_batch)):
+            job = self.jobs.popleft()
+            self.rows -= len(job.inputs)
+            if not job.given_up:
                 batch.append(job)
                 rows += len(job.inputs)
         return batch
 
-    async def _run(self, model: Model, batch: list[Job]) -> None:
-        """Runs one batch and gives each request its rows; where it fails, each runs alone, and fails alone."""
-        try:
-            started, ended, prediction = await asyncio.to_thread(_timed, model, batch)
-        except Exception:  # onnxruntime's own exceptions share no other base class
-            if len(batch) > 1:
-                for job in batch:
-                    await self._run(model, [job])
-                return
-            place = f"{model.manifest.name}/{model.manifest.version}"
-            log.exception("%s failed on %d rows", place, len(batch[0].inputs))
-            _settle(batch[0], ModelError(f"{place}: the graph failed on these inputs; the log has the reason"))
-            return
-        self.statistics.ran(model, len(prediction.logits_BK), ended - started)
-        first = 0
-        for job in batch:
-            rows = slice(first, first := first + len(job.inputs))
-            part = Prediction(prediction.probabilities_BK[rows], prediction.logits_BK[rows])
-            _settle(job, Answer(part, started - job.queued, ended - started))
+    def sweep_every(self, seconds: float, sweep: Callable[[_Line], None]) -> None:
+        """Calls `sweep` again and again until the line is stopped."""
+
+        def again() -> None:
+            sweep(self)
+            self._sweeping = self.loop.call_later(seconds, again)
+
+        if self._sweeping is None:
+            self._sweeping = self.loop.call_later(seconds, again)
+
+    def stop(self) -> None:
+        """The model is idle."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
 
 
-def _settle(job: Job, outcome: Answer | ModelError) -> None:
-    if job.answer.done():  # the request was given up meanwhile
-        return
-    if isinstance(outcome, ModelError):
-        job.answer.set_exception(outcome)
-    else:
-        job.answer.set_result(outcome)
+_Timed = tuple[float, float, Prediction]
+"""When a run started, how many seconds it took, and what it gave."""
 
 
-def _timed(model: Model, batch: list[Job]) -> tuple[float, float, Prediction]:
+def _timed(model: Model, batch: Sequence[Job]) -> _Timed:
+    inputs = np.concatenate([job.inputs for job in batch])  # of one too: its bytes may lie unaligned in a body
     started = perf_counter()
-    prediction = model.run(np.concatenate([job.inputs for job in batch]))
-    return started, perf_counter(), prediction
+    prediction = model.run(inputs)
+    return started, perf_counter() - started, prediction

@@ -7,7 +7,8 @@
     │   └── TooLargeError 413     the body or the image is over a limit
     ├── RefusedError 403          that is not for clients to do
     ├── NotFoundError 404         an unknown model, version or page
-    ├── BusyError 503             not ready, or another comparison is running: try again
+    ├── BusyError 503             not ready, too busy, or another comparison is running: try again
+    ├── LateError 504             the model gave no answer in time
     ├── ModelError 500            a model in the repository cannot be trusted or read
     └── SettingsError 500         the service cannot start as it was asked to
 
@@ -67,6 +68,12 @@ class BusyError(StillroomError):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class LateError(StillroomError):
+    """No answer in time."""
+
+    status = 504
 
 
 class ModelError(StillroomError):

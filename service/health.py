@@ -5,51 +5,94 @@ It counts what it is told and what passes through it. It does not know what requ
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.batching import Batcher
 from service.library import Library
-from service.model import Model
+from service.statistics import SECONDS, Counts, Statistics, Tally
 
-SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-"""Upper bounds of the histograms' buckets: a student answers in well under a millisecond."""
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Upper bounds of the batch size's buckets."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 router = APIRouter(tags=["health"])
 
 
-class Metrics:
-    """The counters of one app, in a registry of its own."""
+class Metrics(Collector):
+    """What was counted, and the models of this moment, as Prometheus's metrics."""
 
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "stillroom_requests", "Requests answered", ("method", "route", "status"), registry=registry
-        )
-        self.rows = Counter("stillroom_predicted_rows", "Rows predicted", ("model",), registry=registry)
-        self.queue = Histogram(
-            "stillroom_queue_seconds", "Wait for the model", ("model",), registry=registry, buckets=SECONDS
-        )
-        self.compute = Histogram(
-            "stillroom_compute_seconds", "Time of the run", ("model",), registry=registry, buckets=SECONDS
-        )
-        self.models = Gauge("stillroom_models", "Models served", ("name", "version", "provider"), registry=registry)
+    def __init__(self, statistics: Statistics, library: Library, batcher: Batcher) -> None:
+        self._statistics = statistics
+        self._library = library
+        self._batcher = batcher
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
 
-    def predicted(self, model: Model, rows: int, queue_s: float, compute_s: float) -> None:
-        """Counts one answered prediction."""
-        self.rows.labels(model.manifest.name).inc(rows)
-        self.queue.labels(model.manifest.name).observe(queue_s)
-        self.compute.labels(model.manifest.name).observe(compute_s)
+    def expose(self) -> bytes:
+        """Everything in Prometheus's text format."""
+        return generate_latest(self._registry)
 
-    def expose(self, library: Library) -> bytes:
-        """Everything in Prometheus's text format; the models are those of this moment."""
-        self.models.clear()
-        for model in library.models().values():
-            self.models.labels(model.manifest.name, model.manifest.version, model.provider).set(1)
-        return generate_latest(self.registry)
+    def describe(self) -> Iterable[Metric]:
+        """None yet: the registry need not collect for their names."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Each metric."""
+        counts = self._statistics.total()
+        requests = CounterMetricFamily("stillroom_requests", "Requests answered", labels=("method", "route", "status"))
+        for request, count in counts.requests.items():
+            requests.add_metric(request.split(" "), count)
+        yield requests
+        yield from _by_model(counts)
+        models = GaugeMetricFamily("stillroom_models", "Models served", labels=("name", "version", "provider"))
+        waiting = GaugeMetricFamily("stillroom_queue_rows", "Rows that wait in this process", labels=("model",))
+        for model in self._library.models().values():
+            models.add_metric([model.manifest.name, str(model.manifest.version), model.provider], 1)
+        for model in self._library.newest():
+            waiting.add_metric([model.manifest.name], self._batcher.depth(model))
+        yield from (models, waiting)
+
+
+def _by_model(counts: Counts) -> Iterator[Metric]:
+    """Of each name, all of its versions together."""
+    tallies: dict[str, Tally] = {}
+    for place, tally in counts.versions.items():
+        tallies.setdefault(place.rpartition("/")[0], Tally()).add(tally)
+    rows = CounterMetricFamily("stillroom_predicted_rows", "Rows predicted", labels=("model",))
+    failures = CounterMetricFamily(
+        "stillroom_failed_predictions", "Predictions that failed", labels=("model", "reason")
+    )
+    queue = HistogramMetricFamily("stillroom_queue_seconds", "Wait for the model", labels=("model",))
+    compute = HistogramMetricFamily("stillroom_compute_seconds", "Time of the run", labels=("model",))
+    batch = HistogramMetricFamily("stillroom_batch_rows", "Rows of a run", labels=("model",))
+    for name, tally in tallies.items():
+        rows.add_metric([name], tally.rows)
+        for reason, failed in tally.failures.items():
+            failures.add_metric([name, reason], failed.count)
+        for family, histogram in ((queue, tally.queue), (compute, tally.compute)):
+            family.add_metric([name], _buckets(SECONDS, histogram.buckets), histogram.seconds)
+        runs = [0] * (len(BATCHES) + 1)
+        for size, run in tally.runs.items():
+            runs[bisect_left(BATCHES, size)] += run.count
+        batch.add_metric([name], _buckets(BATCHES, runs), sum(size * run.count for size, run in tally.runs.items()))
+    yield from (rows, failures, queue, compute, batch)
+
+
+def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Prometheus's own: each counts what is below its bound."""
+    names = [*map(floatToGoString, bounds), "+Inf"]
+    return list(zip(names, accumulate(counts), strict=True))
 
 
 class CountRequests:
@@ -58,9 +101,9 @@ class CountRequests:
     What is no route of the API counts as `other`: the page's files, the reference, unknown pages, refused bodies.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, statistics: Statistics) -> None:
         self.app = app
-        self.metrics = metrics
+        self.statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands over, and counts when the answer is out."""
@@ -80,7 +123,7 @@ class CountRequests:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self.metrics.requests.labels(method, route, status).inc()
+            self.statistics.requested(method, route, status)
 
 
 @router.get("/health/live", summary="The process answers")
@@ -101,4 +144,4 @@ async def ready(request: Request) -> dict[str, str | int]:
 async def metrics(request: Request) -> Response:
     """Requests, rows, and seconds of queueing and computing, in Prometheus's text format."""
     counted: Metrics = request.app.state.metrics
-    return Response(counted.expose(request.app.state.library), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(counted.expose(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

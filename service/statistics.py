@@ -1,19 +1,20 @@
-"""What each version of each model has done since the service started, as the protocol's statistics count it.
+"""What the service has done since it started: requests by their answers, and for each version its rows, waits and runs.
 
-It counts what it is told. It does not know requests or routes.
-https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
+It counts what it is told, in plain numbers, since it is told several times a request; who wants to see them makes them
+into what they read: Prometheus's metrics or the protocol's statistics. It does not know requests or routes.
 """
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
 
 from service.model import Model
 
-Shown = dict[str, Any]
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Upper bounds of the histograms' buckets: a student answers in well under a millisecond."""
 
 
 @dataclass
@@ -23,83 +24,95 @@ class Duration:
     count: int = 0
     seconds: float = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Counts one."""
-        self.count += 1
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Counts one, or several that took so long together."""
+        self.count += count
         self.seconds += seconds
 
-    def shown(self) -> Shown:
-        """As the protocol writes it."""
-        return {"count": self.count, "ns": round(self.seconds * 1e9)}
+
+@dataclass
+class Histogram(Duration):
+    """How often in each bucket too; the last is for what is longer than all of SECONDS."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
+
+    def observe(self, seconds: float) -> None:
+        """Counts one."""
+        self.add(seconds)
+        self.buckets[bisect_left(SECONDS, seconds)] += 1
+
+
+Durations = defaultdict[str, Duration]
+RunDurations = defaultdict[int, Duration]
 
 
 @dataclass
 class Tally:
-    """Of one version: requests that were answered or failed, their waits and runs, and runs by their rows."""
+    """Of one version: requests that were answered, or failed for a reason; their waits and runs; runs by their rows."""
 
     rows: int = 0
     last_ms: int = 0
-    success: Duration = field(default_factory=Duration)
-    fail: Duration = field(default_factory=Duration)
-    queue: Duration = field(default_factory=Duration)
-    compute: Duration = field(default_factory=Duration)
-    runs: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
+    queue: Histogram = field(default_factory=Histogram)
+    compute: Histogram = field(default_factory=Histogram)
+    failures: Durations = field(default_factory=lambda: Durations(Duration))
+    runs: RunDurations = field(default_factory=lambda: RunDurations(Duration))
 
-    def shown(self, model: Model) -> Shown:
-        """As the protocol writes it. Rows go into a run and out of it without a copy that could be timed."""
-        nothing = Duration().shown()
-        untimed = {"count": self.compute.count, "ns": 0}
-        return {
-            "name": model.manifest.name,
-            "version": str(model.manifest.version),
-            "last_inference": self.last_ms,
-            "inference_count": self.rows,
-            "execution_count": sum(run.count for run in self.runs.values()),
-            "inference_stats": {
-                "success": self.success.shown(),
-                "fail": self.fail.shown(),
-                "queue": self.queue.shown(),
-                "compute_input": untimed,
-                "compute_infer": self.compute.shown(),
-                "compute_output": untimed,
-                "cache_hit": nothing,
-                "cache_miss": nothing,
-            },
-            "batch_stats": [
-                {
-                    "batch_size": rows,
-                    "compute_input": {"count": run.count, "ns": 0},
-                    "compute_infer": run.shown(),
-                    "compute_output": {"count": run.count, "ns": 0},
-                }
-                for rows, run in sorted(self.runs.items())
-            ],
-        }
+    def add(self, other: Tally) -> None:
+        """Counts what another one counted."""
+        self.rows += other.rows
+        self.last_ms = max(self.last_ms, other.last_ms)
+        for mine, its in ((self.queue, other.queue), (self.compute, other.compute)):
+            mine.add(its.seconds, its.count)
+            mine.buckets = [one + two for one, two in zip(mine.buckets, its.buckets, strict=True)]
+        for reason, failed in other.failures.items():
+            self.failures[reason].add(failed.seconds, failed.count)
+        for rows, ran in other.runs.items():
+            self.runs[rows].add(ran.seconds, ran.count)
+
+
+@dataclass
+class Counts:
+    """Everything that is counted: requests by "METHOD route status", versions by "name/version"."""
+
+    requests: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    versions: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+
+    def add(self, other: Counts) -> None:
+        """Counts what another one counted."""
+        for request, count in other.requests.items():
+            self.requests[request] += count
+        for place, tally in other.versions.items():
+            self.versions[place].add(tally)
 
 
 class Statistics:
-    """The tallies of all versions that have run."""
+    """Counts for one process. A version of the same name and number goes on with the tally of the one before."""
 
     def __init__(self) -> None:
-        self._tallies: defaultdict[tuple[str, int], Tally] = defaultdict(Tally)
+        self.counts = Counts()
 
-    def of(self, model: Model) -> Tally:
-        """The tally of a version, which a version of the same name and number goes on with."""
-        return self._tallies[model.manifest.name, model.manifest.version]
+    def total(self) -> Counts:
+        """What was counted, as a copy."""
+        total = Counts()
+        total.add(self.counts)
+        return total
+
+    def requested(self, method: str, route: str, status: int) -> None:
+        """Counts an answer to a request."""
+        self.counts.requests[f"{method} {route} {status}"] += 1
 
     def ran(self, model: Model, rows: int, compute_s: float) -> None:
         """Counts a run."""
-        self.of(model).runs[rows].add(compute_s)
+        self.counts.versions[model.place].runs[rows].add(compute_s)
 
     def answered(self, model: Model, rows: int, queue_s: float, compute_s: float) -> None:
         """Counts a request that got its rows."""
-        tally = self.of(model)
+        tally = self.counts.versions[model.place]
         tally.rows += rows
         tally.last_ms = time.time_ns() // 1_000_000
-        tally.success.add(queue_s + compute_s)
-        tally.queue.add(queue_s)
-        tally.compute.add(compute_s)
+        tally.queue.observe(queue_s)
+        tally.compute.observe(compute_s)
 
-    def failed(self, model: Model, seconds: float) -> None:
-        """Counts a request on which the graph failed."""
-        self.of(model).fail.add(seconds)
+    def failed(self, model: Model, reason: str, seconds: float) -> None:
+        """Counts a request that got none, and how long it took to fail: `graph`, `full`, `timeout` or `gone`."""
+        self.counts.versions[model.place].failures[reason].add(seconds)

@@ -8,13 +8,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from service import __version__
-from service.batching import Batcher
 from service.errors import NotFoundError
 from service.library import Library
 from service.manifest import GRAPH, Manifest
 from service.model import Model
 from service.protocol.request import OUTPUTS
+from service.protocol.statistics import shown
 from service.settings import Settings
+from service.statistics import Statistics
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
@@ -113,8 +114,9 @@ def configuration(manifest: Manifest, max_rows: int) -> dict[str, Any]:
 
 
 def _statistics(request: Request, models: Iterable[Model]) -> dict[str, Any]:
-    batcher: Batcher = request.app.state.batcher
-    return {"model_stats": [batcher.statistics.of(model).shown(model) for model in models]}
+    statistics: Statistics = request.app.state.statistics
+    versions = statistics.total().versions
+    return {"model_stats": [shown(model.manifest, versions[model.place]) for model in models]}
 
 
 def library_of(request: Request) -> Library:
@@ -124,9 +126,14 @@ def library_of(request: Request) -> Library:
 
 
 def model_of(request: Request, name: str, version: str | None) -> Model:
-    """The model of a route; by default its newest version. Raises NotFoundError, listing what exists."""
+    """The model of a route. Raises as `version_of`."""
+    return version_of(library_of(request), name, version)
+
+
+def version_of(library: Library, name: str, version: str | None) -> Model:
+    """A version as a path names it; by default the model's newest. Raises NotFoundError, listing what exists."""
     if version is None:
-        return library_of(request).get(name)
+        return library.get(name)
     if not version.isascii() or not version.isdecimal() or len(version) > 9:
         raise NotFoundError(f"unknown version {version[:40]!r} of {name}; versions are whole numbers")
-    return library_of(request).get(name, int(version))
+    return library.get(name, int(version))

@@ -12,10 +12,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.answers import Answer
+from service.asked import JSON, Asked, Reply
 from service.batching import Batcher
 from service.body import LARGE_BODY, read_body
 from service.encoding import WORTH_BYTES, accepted, compressed
-from service.health import Metrics
+from service.model import Model
 from service.protocol.about import model_of
 from service.protocol.answer import render
 from service.protocol.request import OUTPUTS, Limits, parse
@@ -23,6 +25,7 @@ from service.settings import Settings
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
+BINARY = "application/octet-stream"
 JSON_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -59,7 +62,7 @@ BODY = {
         "required": True,
         "content": {
             "application/json": {"schema": InferenceRequest.model_json_schema()},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            BINARY: {"schema": {"type": "string", "format": "binary"}},
         },
     }
 }
@@ -74,18 +77,32 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     """
     settings: Settings = request.app.state.settings
     batcher: Batcher = request.app.state.batcher
-    metrics: Metrics = request.app.state.metrics
     raw = await read_body(request)
-    model = model_of(request, name, version)
-    limits = Limits(settings.max_batch, settings.max_image_pixels)
-    read = partial(parse, raw, request.headers.get(JSON_LENGTH), model.manifest, limits)
+    headers = request.headers
+    read = partial(
+        ask,
+        raw,
+        headers.get(JSON_LENGTH),
+        headers.get("accept-encoding", ""),
+        model_of(request, name, version),
+        settings,
+    )
     asked = await asyncio.to_thread(read) if len(raw) >= LARGE_BODY else read()
-    answer = await batcher.predict(model, asked.inputs)
-    metrics.predicted(model, len(asked.inputs), answer.queue_s, answer.compute_s)
-    body, json_length = render(model.manifest, answer.prediction, asked.outputs, asked.id)
-    headers = {} if json_length is None else {JSON_LENGTH: str(json_length)}
-    coding = accepted(request.headers.get("accept-encoding", "")) if len(body) > WORTH_BYTES else None
-    if coding is not None:
-        body, headers["Content-Encoding"] = compressed(body, coding), coding
-    kind = "application/json" if json_length is None else "application/octet-stream"
-    return Response(body, headers=headers, media_type=kind)
+    reply = asked.write(await batcher.predict(asked.model, asked.inputs))
+    return Response(reply.body, headers=dict(reply.headers), media_type=reply.media_type)
+
+
+def ask(raw: bytes, json_length: str | None, accepts: str, model: Model, settings: Settings) -> Asked:
+    """What a body asks of a model; `json_length` and `accepts` are its headers Inference-Header-Content-Length and
+    Accept-Encoding. Raises as `parse`."""
+    asked = parse(raw, json_length, model.manifest, Limits(settings.max_batch, settings.max_image_pixels))
+
+    def write(answer: Answer) -> Reply:
+        body, answer_json_length = render(model.manifest, answer.prediction, asked.outputs, asked.id)
+        headers = {} if answer_json_length is None else {JSON_LENGTH: str(answer_json_length)}
+        coding = accepted(accepts) if len(body) > WORTH_BYTES else None
+        if coding is not None:
+            body, headers["Content-Encoding"] = compressed(body, coding), coding
+        return Reply(body, JSON if answer_json_length is None else BINARY, headers)
+
+    return Asked(model, asked.inputs, write)

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.batching import Batcher
 from service.errors import ModelError
 from service.model import Model, Prediction, load_model
+from service.statistics import Statistics
 from tests.repositories import examples, known_logits, write_model
 
 
@@ -52,28 +53,28 @@ async def test_a_lone_request_runs_at_once_and_gets_what_numpy_computes(model: W
     """With the times that it waited and ran."""
     model.go.release()
     inputs, _ = examples(5)
-    answer = await Batcher(64).predict(model, inputs)
+    answer = await Batcher(64, Statistics()).predict(model, inputs)
     np.testing.assert_allclose(answer.prediction.logits_BK, known_logits(inputs), atol=1e-5)
     assert model.sizes == [5]
     assert answer.queue_s > 0
-    assert answer.compute_s > 0
+    assert answer.run.seconds > 0
 
 
 async def test_what_queued_meanwhile_runs_next_in_one_batch(model: Watched):
     """In order, and each request gets its own rows."""
     parts = np.split(examples(12)[0], [1, 4, 6])
-    tasks = await queue(Batcher(64), model, parts)
+    tasks = await queue(Batcher(64, Statistics()), model, parts)
     model.go.release(2)
     answers = await asyncio.gather(*tasks)
     assert model.sizes == [1, 11]
     for part, answer in zip(parts, answers, strict=True):
         np.testing.assert_allclose(answer.prediction.logits_BK, known_logits(part), atol=1e-5)
-    assert answers[1].compute_s == answers[3].compute_s
+    assert answers[1].run is answers[3].run
 
 
 async def test_a_batch_holds_no_more_rows_than_allowed(model: Watched):
     """And never splits a request."""
-    tasks = await queue(Batcher(4), model, np.split(examples(12)[0], [1, 3, 5, 8]))
+    tasks = await queue(Batcher(4, Statistics()), model, np.split(examples(12)[0], [1, 3, 5, 8]))
     model.go.release(9)
     await asyncio.gather(*tasks)
     assert model.sizes == [1, 4, 3, 4]
@@ -81,7 +82,7 @@ async def test_a_batch_holds_no_more_rows_than_allowed(model: Watched):
 
 async def test_the_event_loop_goes_on_while_a_model_runs(model: Watched):
     """The run is in another thread: this line is reached while it waits."""
-    (task,) = await queue(Batcher(4), model, [examples(1)[0]])
+    (task,) = await queue(Batcher(4, Statistics()), model, [examples(1)[0]])
     assert not task.done()
     model.go.release()
     await task
@@ -89,7 +90,7 @@ async def test_the_event_loop_goes_on_while_a_model_runs(model: Watched):
 
 async def test_a_request_that_is_given_up_disturbs_no_other(model: Watched):
     """Neither one that waits, which is not run at all, nor one that runs."""
-    tasks = await queue(Batcher(64), model, np.split(examples(6)[0], [1, 3]))
+    tasks = await queue(Batcher(64, Statistics()), model, np.split(examples(6)[0], [1, 3]))
     tasks[0].cancel()
     tasks[1].cancel()
     model.go.release(2)
@@ -102,7 +103,7 @@ async def test_a_request_that_is_given_up_disturbs_no_other(model: Watched):
 
 async def test_two_models_do_not_wait_for_each_other(model: Watched, tmp_path: Path):
     """Each has its own queue."""
-    batcher, other = Batcher(64), load_model(write_model(tmp_path, "other"), device="cpu")
+    batcher, other = Batcher(64, Statistics()), load_model(write_model(tmp_path, "other"), device="cpu")
     (task,) = await queue(batcher, model, [examples(1)[0]])
     await batcher.predict(other, examples(1)[0])
     assert not task.done()
@@ -134,7 +135,7 @@ def picky_graph() -> bytes:
 async def test_a_request_on_which_the_graph_fails_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """Those that shared its batch are answered, and those after it; the reason is in the log."""
     model = load_model(write_model(tmp_path, graph=picky_graph()), device="cpu")
-    batcher, good = Batcher(64), np.ones((1, 8, 8), dtype=np.float32)
+    batcher, good = Batcher(64, Statistics()), np.ones((1, 8, 8), dtype=np.float32)
     one, bad, two = await asyncio.gather(
         *(batcher.predict(model, inputs) for inputs in (good, 99 * good, 2 * good)), return_exceptions=True
     )
