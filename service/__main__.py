@@ -14,17 +14,13 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-import uvicorn
-
 from service.app import create_app
-from service.direct import DirectProtocol
 from service.errors import SettingsError, StillroomError
 from service.model import open_session
-from service.predict.numbers import Reader
+from service.server import serve_alone, serve_with_workers
 from service.settings import Settings, flag_of, help_of, read_settings
 
 VERBS = ("serve",)
@@ -66,18 +62,10 @@ def serve(settings: Settings) -> None:
         check_cuda()
     with listen(settings.host, settings.port) as listener:
         app = create_app(replace(settings, port=listener.getsockname()[1]))
-        protocol = partial(DirectProtocol, state=app.state, reader=Reader())
-        config = uvicorn.Config(
-            app,
-            http=protocol,  # type: ignore[arg-type]  # it makes one of each connection
-            loop="uvloop",
-            proxy_headers=False,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+        if settings.workers == 1:
+            serve_alone(app, listener)
+        else:
+            serve_with_workers(app, listener, settings.workers)
 
 
 def check_directory(directory: Path) -> None:

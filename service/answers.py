@@ -9,9 +9,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service import measures
-from service.measures import Floats
 from service.model import Prediction
 
 
@@ -59,10 +58,13 @@ class Answer(NamedTuple):
         return softened(self.run.prediction.logits_BK[self.rows], temperature)
 
 
-def softened(logits_BK: Floats, temperature: float) -> list[list[float]]:
-    """softmax(logits / T); a tiny temperature leaves 0 for whatever is not the maximum."""
+def softened(logits_BK: NDArray[np.float32], temperature: float) -> list[list[float]]:
+    """softmax(logits / T), in float64; a tiny temperature leaves 0 for whatever is not the maximum."""
     exact = logits_BK.astype(np.float64)
-    with np.errstate(over="ignore"):
-        log_p = measures.log_softmax(exact - exact.max(axis=1, keepdims=True), temperature)
-    probabilities: list[list[float]] = np.exp(log_p).tolist()
+    shifted = exact - np.maximum.reduce(exact, axis=1, keepdims=True)
+    if temperature != 1.0:
+        with np.errstate(over="ignore"):
+            shifted /= temperature
+    powers = np.exp(shifted)
+    probabilities: list[list[float]] = (powers / np.add.reduce(powers, axis=1, keepdims=True)).tolist()
     return probabilities

@@ -23,6 +23,7 @@ from service.comparison import api as comparison
 from service.errors import InputError, StillroomError
 from service.health import CountRequests, Metrics
 from service.library import Library
+from service.machine import usable_cpus
 from service.predict import api as predict
 from service.protocol import about, infer, repository
 from service.refused import INTERNAL, refused
@@ -55,11 +56,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.statistics = Statistics()
-    app.state.batcher = Batcher(settings.max_batch, app.state.statistics)
+    app.state.batcher = Batcher(
+        settings.max_batch, app.state.statistics, max_queue=settings.max_queue, timeout_s=settings.timeout_s
+    )
     app.state.library = Library(
         settings.models_dir,
         device=settings.device,
-        threads=settings.threads,
+        threads=settings.threads_each,
+        spin=settings.threads_each * settings.workers <= usable_cpus(),
         reload_s=settings.reload_s,
         on_ready=lambda: _announce(settings),
     )

@@ -51,7 +51,7 @@ class Batcher:
     """
 
     def __init__(
-        self, max_batch: int, statistics: Statistics, *, max_queue: int = 2**13, timeout_s: float = 30.0
+        self, max_batch: int, statistics: Statistics, *, max_queue: int, timeout_s: float
     ) -> None:
         self._max_batch = max_batch
         self._max_queue = max_queue

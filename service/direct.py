@@ -75,6 +75,9 @@ class DirectProtocol(HttpToolsProtocol):
         super().__init__(*values, **named)
         self._state = state
         self._reader = reader
+        self._largest_body = min(LARGEST_BODY, state.settings.max_body_bytes)
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._default_lines = b""
 
     def on_headers_complete(self) -> None:
         """Takes the request or leaves it to FastAPI."""
@@ -103,9 +106,10 @@ class DirectProtocol(HttpToolsProtocol):
         if not is_first or self.flow.write_paused or self.parser.get_http_version() != "1.1":
             return None
         headers = dict(self.headers)
+        if len(headers) != len(self.headers) or not UNUSUAL.isdisjoint(headers):
+            return None
         length = headers.get(b"content-length", b"")
-        is_plain = UNUSUAL.isdisjoint(headers) and len(headers) == len(self.headers)
-        if not is_plain or not length.isdigit() or int(length) > min(LARGEST_BODY, self._state.settings.max_body_bytes):
+        if not length.isdigit() or int(length) > self._largest_body:
             return None
         found = self._route(headers)
         return found and Exchange(*found, headers, self.parser.should_keep_alive())
@@ -117,7 +121,7 @@ class DirectProtocol(HttpToolsProtocol):
         match self.url.split(b"/"):
             case [b"", b"v2", b"models", name, b"infer"] if _is_plain(name):
                 return "/v2/models/{name}/infer", partial(self._infer, name.decode(), None)
-            case [b"", b"v2", b"models", name, b"versions", version, b"infer"] if _is_plain(name + version):
+            case [b"", b"v2", b"models", name, b"versions", version, b"infer"] if _is_plain(name) and _is_plain(version):
                 route = "/v2/models/{name}/versions/{version}/infer"
                 return route, partial(self._infer, name.decode(), version.decode())
         return None
@@ -165,9 +169,11 @@ class DirectProtocol(HttpToolsProtocol):
         self._state.statistics.requested("POST", exchange.route, status)
         if self.transport.is_closing():
             return
-        lines = [STATUS_LINES[status]]
-        lines += [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
-        lines.append(b"content-length: %d\r\ncontent-type: %b\r\n" % (len(body), kind.encode()))
+        if self.server_state.default_headers is not self._default_headers:  # uvicorn makes them anew with the date
+            self._default_headers = self.server_state.default_headers
+            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
+        described = b"content-length: %d\r\ncontent-type: %b\r\n" % (len(body), kind.encode())
+        lines = [STATUS_LINES[status], self._default_lines, described]
         lines += [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
         lines.append(b"\r\n" if exchange.keep_alive else b"connection: close\r\n\r\n")
         self.transport.write(b"".join([*lines, body]))
@@ -178,4 +184,4 @@ class DirectProtocol(HttpToolsProtocol):
 
 def _is_plain(name: bytes) -> bool:
     """Whether a part of the path stands for itself: nothing in it is escaped, and no query follows."""
-    return name.isascii() and not any(sign in name for sign in b"%?#\\")
+    return name != b"" and name.isascii() and not any(sign in name for sign in b"%?#\\")

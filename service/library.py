@@ -54,15 +54,19 @@ class Library:
         *,
         device: Device = "auto",
         threads: int = 1,
+        spin: bool = False,
         reload_s: float = 2.0,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
         self._device: Device = device
         self._threads = threads
+        self._spin = spin
         self._reload_s = reload_s
         self._on_ready = on_ready
         self._shelves: Mapping[Key, Shelf] = {}  # never changed, only replaced: whoever reads it needs no lock
+        self._found: tuple[Mapping[Key, Shelf], dict[tuple[str | None, int | None], Model]] = self._shelves, {}
+        """What `get` found on these shelves: it is called for every request."""
         self._unloaded: frozenset[str] = frozenset()
         self._looked = False
         self._troubles: set[str] = set()  # of this look; those of the one before have been told
@@ -86,6 +90,14 @@ class Library:
 
         Raises NotFoundError, listing what exists, and BusyError while nothing is loaded.
         """
+        shelves, found = self._found
+        if shelves is not self._shelves:
+            shelves, found = self._found = self._shelves, {}
+        if (name, version) not in found:
+            found[name, version] = self._find(name, version)
+        return found[name, version]
+
+    def _find(self, name: str | None, version: int | None) -> Model:
         models = self.models()
         if not models:
             raise BusyError(self.waiting_for())
@@ -203,7 +215,7 @@ class Library:
             return before
         place = f"{folder.parent.name}/{folder.name}"
         try:
-            model = load_model(folder, device=self._device, threads=self._threads)
+            model = load_model(folder, device=self._device, threads=self._threads, spin=self._spin)
         except (ModelError, SettingsError) as error:
             reason = str(error)
             log.warning("refused %s: %s", place, reason)

@@ -70,7 +70,7 @@ class Model:
         return perf_counter() - started
 
 
-def load_model(version_dir: Path, *, device: Device = "auto", threads: int = 1) -> Model:
+def load_model(version_dir: Path, *, device: Device = "auto", threads: int = 1, spin: bool = False) -> Model:
     """Loads `<name>/<version>/`: manifest, checksum, graph check, session from the very bytes checked, canary run.
 
     Raises ModelError, naming the model and the reason, where any of them fails, and SettingsError where CUDA was
@@ -82,7 +82,7 @@ def load_model(version_dir: Path, *, device: Device = "auto", threads: int = 1) 
     check_graph(graph, place)
     try:
         small = manifest.multiply_accumulates <= SMALL
-        session = open_session(graph, device=device, threads=1 if small else threads)
+        session = open_session(graph, device=device, threads=1 if small else threads, spin=spin)
     except SettingsError:
         raise
     except Exception as error:  # onnxruntime's own exceptions share no other base class
@@ -121,13 +121,18 @@ def check_graph(graph: bytes, place: str) -> None:
         raise ModelError(f"{place}: {GRAPH} defines functions of its own, expected standard operators")
 
 
-def open_session(graph: bytes, *, device: Device, threads: int) -> onnxruntime.InferenceSession:
-    """A session over the bytes of a graph, without spinning threads: a model must not slow its neighbours."""
+def open_session(graph: bytes, *, device: Device, threads: int, spin: bool = False) -> onnxruntime.InferenceSession:
+    """A session over the bytes of a graph. Its threads may `spin` while it runs, to be quicker at the next operator.
+
+    After a run they never do: they would slow whatever else runs.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.dynamic_block_base", "4")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(graph, options, providers=providers(device))
     got = session.get_providers()[0]

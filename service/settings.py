@@ -21,6 +21,7 @@ from service.model import Device
 PREFIX = "STILLROOM_"
 
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,24 @@ class Settings:
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 for any free one")
     device: Device = Field(default="auto", description="auto, cpu or cuda; auto takes CUDA where it is found")
-    threads: Count = Field(default_factory=usable_cpus, description="threads per model; by default the usable CPUs")
+    workers: Count = Field(default=1, description="processes that share the port, each with models of its own")
+    threads: Count | None = Field(
+        default=None, description="threads of a large model; by default the usable CPUs, shared by the workers"
+    )
     max_batch: Count = Field(default=1024, description="rows that one request may send and one run may hold")
+    max_queue: Count = Field(default=8192, description="rows that may wait for one model; one more gets a 503")
+    timeout_s: Seconds = Field(default=30.0, description="seconds after which a model's answer is a 504")
+    drain_s: Count = Field(default=10, description="seconds after SIGTERM for what is in flight")
     max_body_bytes: Count = Field(default=32 * 2**20, description="bytes of the largest request body")
     max_image_pixels: Count = Field(default=20_000_000, description="pixels of the largest image")
-    reload_s: float = Field(
-        default=2.0, gt=0.0, allow_inf_nan=False, description="seconds between two looks for new versions"
-    )
+    reload_s: Seconds = Field(default=2.0, description="seconds between two looks for new versions")
     model_control: bool = Field(default=False, description="let clients load and unload models by /v2/repository")
     state_dir: Path | None = Field(default=None, description="the only folder that the service may write to")
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of a large model in each worker."""
+        return self.threads or max(1, usable_cpus() // self.workers)
 
 
 def read_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:

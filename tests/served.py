@@ -50,11 +50,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(models: Path, port: int) -> Iterator[httpx.Client]:
+def serving(models: Path, port: int, *options: str) -> Iterator[httpx.Client]:
     """`python -m service serve` over a repository, ready; ended by SIGTERM."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STILLROOM_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--models-dir", str(models), "--port", str(port)],
+        [sys.executable, "-m", "service", "serve", "--models-dir", str(models), "--port", str(port), *options],
         cwd=ROOT,
         env=environment,
         stderr=subprocess.PIPE,

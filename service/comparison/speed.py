@@ -1,9 +1,9 @@
 """Times models in this process: one at a time, in short blocks, in random order. It knows no statistics.
 
 Why blocks and not turns: a big model evicts a small one's weights from the cache, and threads that spin while they
-wait slow the others 2 to 3 times. So sessions do not spin (service/model.py), a model runs alone for at least 200 ms,
-and the first tenth of that, in which it finds its cache again, is thrown away. Random order keeps a drift of the
-machine from favouring one of them.
+wait slow the others 2 to 3 times. So none spins after its run (service/model.py), a model runs alone for at least
+200 ms, and the first tenth of that, in which it finds its cache again, is thrown away. Random order keeps a drift of
+the machine from favouring one of them.
 """
 
 from __future__ import annotations

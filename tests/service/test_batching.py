@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from service.batching import Batcher
-from service.errors import ModelError
+from service.errors import BusyError, LateError, ModelError
 from service.model import Model, Prediction, load_model
 from service.statistics import Statistics
 from tests.repositories import examples, known_logits, write_model
@@ -35,6 +35,11 @@ class Watched(Model):
         return super().run(inputs)
 
 
+def made(max_batch: int = 64, *, max_queue: int = 1000, timeout_s: float = 20.0) -> Batcher:
+    """One with counts of its own."""
+    return Batcher(max_batch, Statistics(), max_queue=max_queue, timeout_s=timeout_s)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Watched:
     return Watched(load_model(write_model(tmp_path), device="cpu"))
@@ -53,7 +58,7 @@ async def test_a_lone_request_runs_at_once_and_gets_what_numpy_computes(model: W
     """With the times that it waited and ran."""
     model.go.release()
     inputs, _ = examples(5)
-    answer = await Batcher(64, Statistics()).predict(model, inputs)
+    answer = await made().predict(model, inputs)
     np.testing.assert_allclose(answer.prediction.logits_BK, known_logits(inputs), atol=1e-5)
     assert model.sizes == [5]
     assert answer.queue_s > 0
@@ -63,7 +68,7 @@ async def test_a_lone_request_runs_at_once_and_gets_what_numpy_computes(model: W
 async def test_what_queued_meanwhile_runs_next_in_one_batch(model: Watched):
     """In order, and each request gets its own rows."""
     parts = np.split(examples(12)[0], [1, 4, 6])
-    tasks = await queue(Batcher(64, Statistics()), model, parts)
+    tasks = await queue(made(), model, parts)
     model.go.release(2)
     answers = await asyncio.gather(*tasks)
     assert model.sizes == [1, 11]
@@ -74,7 +79,7 @@ async def test_what_queued_meanwhile_runs_next_in_one_batch(model: Watched):
 
 async def test_a_batch_holds_no_more_rows_than_allowed(model: Watched):
     """And never splits a request."""
-    tasks = await queue(Batcher(4, Statistics()), model, np.split(examples(12)[0], [1, 3, 5, 8]))
+    tasks = await queue(made(4), model, np.split(examples(12)[0], [1, 3, 5, 8]))
     model.go.release(9)
     await asyncio.gather(*tasks)
     assert model.sizes == [1, 4, 3, 4]
@@ -82,7 +87,7 @@ async def test_a_batch_holds_no_more_rows_than_allowed(model: Watched):
 
 async def test_the_event_loop_goes_on_while_a_model_runs(model: Watched):
     """The run is in another thread: this line is reached while it waits."""
-    (task,) = await queue(Batcher(4, Statistics()), model, [examples(1)[0]])
+    (task,) = await queue(made(4), model, [examples(1)[0]])
     assert not task.done()
     model.go.release()
     await task
@@ -90,7 +95,7 @@ async def test_the_event_loop_goes_on_while_a_model_runs(model: Watched):
 
 async def test_a_request_that_is_given_up_disturbs_no_other(model: Watched):
     """Neither one that waits, which is not run at all, nor one that runs."""
-    tasks = await queue(Batcher(64, Statistics()), model, np.split(examples(6)[0], [1, 3]))
+    tasks = await queue(made(), model, np.split(examples(6)[0], [1, 3]))
     tasks[0].cancel()
     tasks[1].cancel()
     model.go.release(2)
@@ -103,12 +108,55 @@ async def test_a_request_that_is_given_up_disturbs_no_other(model: Watched):
 
 async def test_two_models_do_not_wait_for_each_other(model: Watched, tmp_path: Path):
     """Each has its own queue."""
-    batcher, other = Batcher(64, Statistics()), load_model(write_model(tmp_path, "other"), device="cpu")
+    batcher, other = made(), load_model(write_model(tmp_path, "other"), device="cpu")
     (task,) = await queue(batcher, model, [examples(1)[0]])
     await batcher.predict(other, examples(1)[0])
     assert not task.done()
     model.go.release()
     await task
+
+
+async def test_a_full_queue_refuses_at_once_and_the_next_model_goes_on(model: Watched, tmp_path: Path):
+    """Rows are counted, not requests; what waits already is answered."""
+    batcher, other = made(max_queue=4), load_model(write_model(tmp_path, "other"), device="cpu")
+    tasks = await queue(batcher, model, np.split(examples(5)[0], [1, 4]))
+    with pytest.raises(BusyError, match=r"^4 rows wait for digits-student/1 already: it is too busy, try again$"):
+        await batcher.predict(model, examples(1)[0])
+    assert batcher.depth(model) == 4
+    await batcher.predict(other, examples(1)[0])
+    model.go.release(2)
+    await asyncio.gather(*tasks)
+    assert batcher.depth(model) == 0
+
+
+async def test_a_request_larger_than_the_queue_runs_where_nothing_waits(model: Watched):
+    """Otherwise it could never run."""
+    model.go.release()
+    assert (await made(max_queue=2).predict(model, examples(5)[0])).rows == slice(0, 5)
+
+
+async def test_who_waits_for_too_long_is_told_so(model: Watched):
+    """Both the one that runs and the one that waits; and the model is asked no more than it need be."""
+    batcher = made(timeout_s=0.05)
+    tasks = await queue(batcher, model, np.split(examples(3)[0], [1]))
+    for task in tasks:
+        with pytest.raises(LateError, match=r"^digits-student/1 gave no answer within 0\.05 s"):
+            await task
+    model.go.release(9)
+    await batcher.predict(model, examples(1)[0])
+    assert model.sizes == [1, 1]
+
+
+async def test_a_quick_model_runs_in_the_event_loop(tmp_path: Path):
+    """No thread is started for it; what was sent in one turn of the loop runs at once."""
+    model, batcher, parts = load_model(write_model(tmp_path), device="cpu"), made(), np.split(examples(4)[0], 4)
+    model.quick_rows = 4
+    threads = threading.active_count()
+    answers = await asyncio.gather(*(batcher.predict(model, part) for part in parts))
+    assert batcher.runs == 1
+    assert threading.active_count() == threads
+    for part, answer in zip(parts, answers, strict=True):
+        np.testing.assert_allclose(answer.prediction.logits_BK, known_logits(part), atol=1e-5)
 
 
 def picky_graph() -> bytes:
@@ -132,10 +180,14 @@ def picky_graph() -> bytes:
     return bytes(model.SerializeToString())
 
 
-async def test_a_request_on_which_the_graph_fails_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("quick_rows", [0, 100])
+async def test_a_request_on_which_the_graph_fails_fails_alone(
+    quick_rows: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     """Those that shared its batch are answered, and those after it; the reason is in the log."""
     model = load_model(write_model(tmp_path, graph=picky_graph()), device="cpu")
-    batcher, good = Batcher(64, Statistics()), np.ones((1, 8, 8), dtype=np.float32)
+    model.quick_rows = quick_rows
+    batcher, good = made(), np.ones((1, 8, 8), dtype=np.float32)
     one, bad, two = await asyncio.gather(
         *(batcher.predict(model, inputs) for inputs in (good, 99 * good, 2 * good)), return_exceptions=True
     )

@@ -128,11 +128,20 @@ def test_a_graph_whose_bytes_changed_is_refused_before_it_is_read(tmp_path: Path
         load_model(version, device="cpu")
 
 
-def test_no_session_spins():
+@pytest.mark.parametrize("spin", [False, True])
+def test_no_session_spins_after_its_run(spin: bool):
     """A spinning thread of one model slows the others."""
-    options = open_session(LINEAR, device="cpu", threads=2).get_session_options()
+    options = open_session(LINEAR, device="cpu", threads=2, spin=spin).get_session_options()
     assert options.intra_op_num_threads == 2
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == str(int(spin))
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
+def test_a_small_model_has_one_thread_and_is_known_to_be_quick(tmp_path: Path):
+    """A second thread, or a hop to one, would cost more than its run."""
+    model = load_model(write_model(tmp_path), device="cpu", threads=4)
+    assert model.session.get_session_options().intra_op_num_threads == 1
+    assert model.quick_rows > 1
 
 
 @pytest.mark.skipif(

@@ -29,8 +29,12 @@ def test_every_setting_comes_from_its_variable_in_its_own_type():
         "HOST": "::1",
         "PORT": "0",
         "DEVICE": "cpu",
+        "WORKERS": "2",
         "THREADS": "3",
         "MAX_BATCH": "7",
+        "MAX_QUEUE": "9",
+        "TIMEOUT_S": "1.5",
+        "DRAIN_S": "4",
         "MAX_BODY_BYTES": "1000",
         "MAX_IMAGE_PIXELS": "64",
         "RELOAD_S": "0.5",
@@ -39,7 +43,15 @@ def test_every_setting_comes_from_its_variable_in_its_own_type():
     }
     assert {field.name.upper() for field in fields(Settings)} == values.keys()
     settings = read_settings({}, {f"STILLROOM_{name}": value for name, value in values.items()})
-    assert settings == Settings(Path("/m"), "::1", 0, "cpu", 3, 7, 1000, 64, 0.5, True, Path("/s"))
+    assert settings == Settings(Path("/m"), "::1", 0, "cpu", 2, 3, 7, 9, 1.5, 4, 1000, 64, 0.5, True, Path("/s"))
+
+
+def test_workers_share_the_cpus(monkeypatch: pytest.MonkeyPatch):
+    """Each model gets at least one thread; who says how many gets so many."""
+    monkeypatch.setattr("service.settings.usable_cpus", lambda: 8)
+    found = [Settings(workers=workers).threads_each for workers in (1, 3, 8, 20)]
+    assert found == [8, 2, 1, 1]
+    assert Settings(workers=3, threads=5).threads_each == 5
 
 
 def test_settings_are_frozen():

@@ -1,0 +1,93 @@
+"""uvicorn, set up for the app: its protocol, its limits, and where its connections come from.
+
+It knows processes and sockets, not what is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from functools import partial
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.direct import DirectProtocol
+from service.predict.numbers import Reader
+from service.workers import supervise
+
+MOST_AT_ONCE = 64
+"""Connections taken from the channel at a time."""
+GC_THRESHOLD = 50_000
+
+
+def serve_alone(app: FastAPI, listener: socket.socket) -> None:
+    """Serves in this process until SIGTERM or Ctrl-C, and ends what is in flight."""
+    _settle()
+    uvicorn.Server(_config(app)).run(sockets=[listener])
+
+
+def serve_with_workers(app: FastAPI, listener: socket.socket, count: int) -> None:
+    """Serves in `count` processes, each with models of its own, until SIGTERM or Ctrl-C."""
+    _settle()
+    supervise(listener, count, lambda _, channel: _Worker(_config(app), channel).run(sockets=[]))
+
+
+def _settle() -> None:
+    """A collection of garbage makes everyone wait: what is there by now is left out, and the rest is done seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=partial(DirectProtocol, state=app.state, reader=Reader()),  # type: ignore[arg-type]  # as good as a class
+        loop="uvloop",
+        ws="none",
+        proxy_headers=False,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=app.state.settings.drain_s,
+    )
+
+
+class _Worker(uvicorn.Server):
+    """Takes its connections from the parent's channel, and ends when the parent closes it."""
+
+    def __init__(self, config: uvicorn.Config, channel: socket.socket) -> None:
+        super().__init__(config)
+        self._channel = channel
+        self._connecting: set[asyncio.Task[object]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, then the channel is listened to."""
+        await super().startup(sockets=sockets)
+        self._channel.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
+
+    def _receive(self) -> None:
+        try:
+            tokens, descriptors, _, _ = socket.recv_fds(self._channel, MOST_AT_ONCE, MOST_AT_ONCE)
+        except BlockingIOError:
+            return
+        loop = asyncio.get_running_loop()
+        for descriptor in descriptors:
+            connection = socket.socket(fileno=descriptor)
+            connection.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+        if not tokens:
+            loop.remove_reader(self._channel.fileno())
+            self.should_exit = True
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
