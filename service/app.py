@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         reload_s=settings.reload_s,
         on_ready=lambda: _announce(settings),
     )
-    app.state.metrics = Metrics(app.state.statistics, app.state.library, app.state.batcher)
+    app.state.metrics = Metrics(app.state.statistics, app.state.library)
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem} for status in (400, 403, 404, 413, 415, 422, 500, 503, 504)
     }

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from service.answers import Answer, Run
 from service.errors import BusyError, LateError, ModelError, StillroomError
 from service.model import Model, Prediction
-from service.statistics import Statistics
+from service.statistics import Statistics, Tally
 
 log = logging.getLogger("service")
 
@@ -50,9 +50,7 @@ class Batcher:
     longer than `timeout_s` seconds.
     """
 
-    def __init__(
-        self, max_batch: int, statistics: Statistics, *, max_queue: int, timeout_s: float
-    ) -> None:
+    def __init__(self, max_batch: int, statistics: Statistics, *, max_queue: int, timeout_s: float) -> None:
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._timeout_s = timeout_s
@@ -84,18 +82,13 @@ class Batcher:
         job = Job(inputs, done)
         line = self._lines.get(model)
         if line is None:
-            line = self._lines[model] = _Line(model, asyncio.get_running_loop())
+            line = self._lines[model] = _Line(model, self._statistics.of(model), asyncio.get_running_loop())
             line.loop.call_soon(self._next, line)
         elif line.rows and line.rows + len(inputs) > self._max_queue:
             self._statistics.failed(model, "full", 0.0)
             raise BusyError(f"{line.rows} rows wait for {model.place} already: it is too busy, try again")
         line.add(job)
         return job
-
-    def depth(self, model: Model) -> int:
-        """The rows that wait for a model."""
-        line = self._lines.get(model)
-        return line.rows if line else 0
 
     def _next(self, line: _Line) -> None:
         """Runs the next batch of a model, or leaves it where nothing waits."""
@@ -171,8 +164,9 @@ class Batcher:
 class _Line:
     """What waits for one model, in order."""
 
-    def __init__(self, model: Model, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, model: Model, tally: Tally, loop: asyncio.AbstractEventLoop) -> None:
         self.model = model
+        self.tally = tally
         self.loop = loop
         self.jobs: deque[Job] = deque()
         self.rows = 0
@@ -181,14 +175,14 @@ class _Line:
 
     def add(self, job: Job) -> None:
         self.jobs.append(job)
-        self.rows += len(job.inputs)
+        self._count(len(job.inputs))
 
     def put_back(self, batch: Sequence[Job]) -> None:
         """To the front, each to run alone."""
         for job in reversed(batch):
             job.alone = True
             self.jobs.appendleft(job)
-            self.rows += len(job.inputs)
+            self._count(len(job.inputs))
 
     def take(self, max_batch: int) -> list[Job]:
         """The next batch, as far as it fits; a request that was given up meanwhile is left out."""
@@ -196,11 +190,15 @@ class _Line:
         rows = 0
         while self.jobs and (not batch or not (batch[0].alone or rows + len(self.jobs[0].inputs) > max_batch)):
             job = self.jobs.popleft()
-            self.rows -= len(job.inputs)
+            self._count(-len(job.inputs))
             if not job.given_up:
                 batch.append(job)
                 rows += len(job.inputs)
         return batch
+
+    def _count(self, rows: int) -> None:
+        self.rows += rows
+        self.tally.waiting += rows
 
     def sweep_every(self, seconds: float, sweep: Callable[[_Line], None]) -> None:
         """Calls `sweep` again and again until the line is stopped."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
 from starlette.datastructures import State
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.asked import JSON, Asked
@@ -68,6 +69,19 @@ class Exchange:
             self.job.given_up = True
 
 
+class _ReadAhead(FlowControl):
+    """Reads no more as long as requests wait that were read already: uvicorn would go on for each that it answers."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Only where none waits."""
+        if not self._waiting:
+            super().resume_reading()
+
+
 class DirectProtocol(HttpToolsProtocol):
     """uvicorn's HTTP with the hot routes taken out. `state` is the app's, `reader` is for this process's event loop."""
 
@@ -78,6 +92,11 @@ class DirectProtocol(HttpToolsProtocol):
         self._largest_body = min(LARGEST_BODY, state.settings.max_body_bytes)
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """As uvicorn's, with a limit on what is read ahead."""
+        super().connection_made(transport)
+        self.flow = _ReadAhead(transport, self.pipeline)
 
     def on_headers_complete(self) -> None:
         """Takes the request or leaves it to FastAPI."""
@@ -121,7 +140,7 @@ class DirectProtocol(HttpToolsProtocol):
         match self.url.split(b"/"):
             case [b"", b"v2", b"models", name, b"infer"] if _is_plain(name):
                 return "/v2/models/{name}/infer", partial(self._infer, name.decode(), None)
-            case [b"", b"v2", b"models", name, b"versions", version, b"infer"] if _is_plain(name) and _is_plain(version):
+            case [b"", b"v2", b"models", name, b"versions", version, b"infer"] if _is_plain(name, version):
                 route = "/v2/models/{name}/versions/{version}/infer"
                 return route, partial(self._infer, name.decode(), version.decode())
         return None
@@ -182,6 +201,6 @@ class DirectProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
 
-def _is_plain(name: bytes) -> bool:
-    """Whether a part of the path stands for itself: nothing in it is escaped, and no query follows."""
-    return name != b"" and name.isascii() and not any(sign in name for sign in b"%?#\\")
+def _is_plain(*names: bytes) -> bool:
+    """Whether parts of the path stand for themselves: nothing in them is escaped, and no query follows."""
+    return all(name and name.isascii() and not any(sign in name for sign in b"%?#\\") for name in names)

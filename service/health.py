@@ -17,7 +17,6 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.batching import Batcher
 from service.library import Library
 from service.statistics import SECONDS, Counts, Statistics, Tally
 
@@ -32,10 +31,9 @@ router = APIRouter(tags=["health"])
 class Metrics(Collector):
     """What was counted, and the models of this moment, as Prometheus's metrics."""
 
-    def __init__(self, statistics: Statistics, library: Library, batcher: Batcher) -> None:
+    def __init__(self, statistics: Statistics, library: Library) -> None:
         self._statistics = statistics
         self._library = library
-        self._batcher = batcher
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -56,12 +54,9 @@ class Metrics(Collector):
         yield requests
         yield from _by_model(counts)
         models = GaugeMetricFamily("stillroom_models", "Models served", labels=("name", "version", "provider"))
-        waiting = GaugeMetricFamily("stillroom_queue_rows", "Rows that wait in this process", labels=("model",))
         for model in self._library.models().values():
             models.add_metric([model.manifest.name, str(model.manifest.version), model.provider], 1)
-        for model in self._library.newest():
-            waiting.add_metric([model.manifest.name], self._batcher.depth(model))
-        yield from (models, waiting)
+        yield models
 
 
 def _by_model(counts: Counts) -> Iterator[Metric]:
@@ -70,6 +65,7 @@ def _by_model(counts: Counts) -> Iterator[Metric]:
     for place, tally in counts.versions.items():
         tallies.setdefault(place.rpartition("/")[0], Tally()).add(tally)
     rows = CounterMetricFamily("stillroom_predicted_rows", "Rows predicted", labels=("model",))
+    waiting = GaugeMetricFamily("stillroom_queue_rows", "Rows that wait for the model", labels=("model",))
     failures = CounterMetricFamily(
         "stillroom_failed_predictions", "Predictions that failed", labels=("model", "reason")
     )
@@ -78,6 +74,7 @@ def _by_model(counts: Counts) -> Iterator[Metric]:
     batch = HistogramMetricFamily("stillroom_batch_rows", "Rows of a run", labels=("model",))
     for name, tally in tallies.items():
         rows.add_metric([name], tally.rows)
+        waiting.add_metric([name], tally.waiting)
         for reason, failed in tally.failures.items():
             failures.add_metric([name, reason], failed.count)
         for family, histogram in ((queue, tally.queue), (compute, tally.compute)):
@@ -86,7 +83,7 @@ def _by_model(counts: Counts) -> Iterator[Metric]:
         for size, run in tally.runs.items():
             runs[bisect_left(BATCHES, size)] += run.count
         batch.add_metric([name], _buckets(BATCHES, runs), sum(size * run.count for size, run in tally.runs.items()))
-    yield from (rows, failures, queue, compute, batch)
+    yield from (rows, waiting, failures, queue, compute, batch)
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -13,8 +13,10 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
+from service.board import Board
 from service.direct import DirectProtocol
 from service.predict.numbers import Reader
+from service.statistics import Statistics
 from service.workers import supervise
 
 MOST_AT_ONCE = 64
@@ -31,7 +33,13 @@ def serve_alone(app: FastAPI, listener: socket.socket) -> None:
 def serve_with_workers(app: FastAPI, listener: socket.socket, count: int) -> None:
     """Serves in `count` processes, each with models of its own, until SIGTERM or Ctrl-C."""
     _settle()
-    supervise(listener, count, lambda _, channel: _Worker(_config(app), channel).run(sockets=[]))
+    board = Board(count)
+
+    def work(number: int, channel: socket.socket) -> None:
+        app.state.statistics.share(board, number)
+        _Worker(app, channel).run(sockets=[])
+
+    supervise(listener, count, work)
 
 
 def _settle() -> None:
@@ -59,8 +67,9 @@ def _config(app: FastAPI) -> uvicorn.Config:
 class _Worker(uvicorn.Server):
     """Takes its connections from the parent's channel, and ends when the parent closes it."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI, channel: socket.socket) -> None:
+        super().__init__(_config(app))
+        self._statistics: Statistics = app.state.statistics
         self._channel = channel
         self._connecting: set[asyncio.Task[object]] = set()
 
@@ -69,6 +78,11 @@ class _Worker(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn's, ten times a second."""
+        self._statistics.publish()
+        return await super().on_tick(counter)
 
     def _receive(self) -> None:
         try:

@@ -11,6 +11,10 @@ from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import orjson
+from pydantic import TypeAdapter
+
+from service.board import Board
 from service.model import Model
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -42,24 +46,22 @@ class Histogram(Duration):
         self.buckets[bisect_left(SECONDS, seconds)] += 1
 
 
-Durations = defaultdict[str, Duration]
-RunDurations = defaultdict[int, Duration]
-
-
 @dataclass
 class Tally:
-    """Of one version: requests that were answered, or failed for a reason; their waits and runs; runs by their rows."""
+    """Of one version: rows that were answered or wait, failures by their reason, waits and runs, runs by their rows."""
 
     rows: int = 0
+    waiting: int = 0
     last_ms: int = 0
     queue: Histogram = field(default_factory=Histogram)
     compute: Histogram = field(default_factory=Histogram)
-    failures: Durations = field(default_factory=lambda: Durations(Duration))
-    runs: RunDurations = field(default_factory=lambda: RunDurations(Duration))
+    failures: dict[str, Duration] = field(default_factory=lambda: defaultdict(Duration))
+    runs: dict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
 
     def add(self, other: Tally) -> None:
         """Counts what another one counted."""
         self.rows += other.rows
+        self.waiting += other.waiting
         self.last_ms = max(self.last_ms, other.last_ms)
         for mine, its in ((self.queue, other.queue), (self.compute, other.compute)):
             mine.add(its.seconds, its.count)
@@ -74,8 +76,8 @@ class Tally:
 class Counts:
     """Everything that is counted: requests by "METHOD route status", versions by "name/version"."""
 
-    requests: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    versions: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    requests: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    versions: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
 
     def add(self, other: Counts) -> None:
         """Counts what another one counted."""
@@ -85,17 +87,42 @@ class Counts:
             self.versions[place].add(tally)
 
 
+COUNTS = TypeAdapter(Counts)
+
+
 class Statistics:
     """Counts for one process. A version of the same name and number goes on with the tally of the one before."""
 
     def __init__(self) -> None:
         self.counts = Counts()
+        self._board: Board | None = None
+        self._slot = 0
+
+    def share(self, board: Board, slot: int) -> None:
+        """From now on `total` is that of all processes; goes on with what the one that had this slot had counted."""
+        self._board, self._slot = board, slot
+        self.counts.add(_read(board, slot))
+        for tally in self.counts.versions.values():
+            tally.waiting = 0
+
+    def publish(self) -> None:
+        """Shows the other processes what was counted. It is to be called now and then."""
+        if self._board is not None:
+            self._board.write(self._slot, orjson.dumps(self.counts, option=orjson.OPT_NON_STR_KEYS))
 
     def total(self) -> Counts:
-        """What was counted, as a copy."""
+        """What was counted, as a copy: here to this moment, elsewhere when it was published last."""
         total = Counts()
         total.add(self.counts)
+        if self._board is not None:
+            for slot in range(self._board.slots):
+                if slot != self._slot:
+                    total.add(_read(self._board, slot))
         return total
+
+    def of(self, model: Model) -> Tally:
+        """The tally of a version in this process."""
+        return self.counts.versions[model.place]
 
     def requested(self, method: str, route: str, status: int) -> None:
         """Counts an answer to a request."""
@@ -103,11 +130,11 @@ class Statistics:
 
     def ran(self, model: Model, rows: int, compute_s: float) -> None:
         """Counts a run."""
-        self.counts.versions[model.place].runs[rows].add(compute_s)
+        self.of(model).runs[rows].add(compute_s)
 
     def answered(self, model: Model, rows: int, queue_s: float, compute_s: float) -> None:
         """Counts a request that got its rows."""
-        tally = self.counts.versions[model.place]
+        tally = self.of(model)
         tally.rows += rows
         tally.last_ms = time.time_ns() // 1_000_000
         tally.queue.observe(queue_s)
@@ -115,4 +142,9 @@ class Statistics:
 
     def failed(self, model: Model, reason: str, seconds: float) -> None:
         """Counts a request that got none, and how long it took to fail: `graph`, `full`, `timeout` or `gone`."""
-        self.counts.versions[model.place].failures[reason].add(seconds)
+        self.of(model).failures[reason].add(seconds)
+
+
+def _read(board: Board, slot: int) -> Counts:
+    raw = board.read(slot)
+    return COUNTS.validate_json(raw) if raw else Counts()

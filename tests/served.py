@@ -52,6 +52,13 @@ def free_port() -> int:
 @contextmanager
 def serving(models: Path, port: int, *options: str) -> Iterator[httpx.Client]:
     """`python -m service serve` over a repository, ready; ended by SIGTERM."""
+    with running(models, port, *options) as (client, _):
+        yield client
+
+
+@contextmanager
+def running(models: Path, port: int, *options: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    """As `serving`, with the process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STILLROOM_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "serve", "--models-dir", str(models), "--port", str(port), *options],
@@ -63,7 +70,7 @@ def serving(models: Path, port: int, *options: str) -> Iterator[httpx.Client]:
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             _wait_until_ready(client, process)
-            yield client
+            yield client, process
     finally:
         process.terminate()
         process.communicate(timeout=20)

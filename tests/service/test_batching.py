@@ -122,11 +122,11 @@ async def test_a_full_queue_refuses_at_once_and_the_next_model_goes_on(model: Wa
     tasks = await queue(batcher, model, np.split(examples(5)[0], [1, 4]))
     with pytest.raises(BusyError, match=r"^4 rows wait for digits-student/1 already: it is too busy, try again$"):
         await batcher.predict(model, examples(1)[0])
-    assert batcher.depth(model) == 4
+    assert batcher._statistics.of(model).waiting == 4
     await batcher.predict(other, examples(1)[0])
     model.go.release(2)
     await asyncio.gather(*tasks)
-    assert batcher.depth(model) == 0
+    assert batcher._statistics.of(model).waiting == 0
 
 
 async def test_a_request_larger_than_the_queue_runs_where_nothing_waits(model: Watched):

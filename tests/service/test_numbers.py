@@ -59,6 +59,7 @@ def test_flat_rows_are_taken():
         '{"inputs": [[1e39]]}',
         '{"inputs": [[-1e39, 1e39]]}',
         '{"inputs": [[18446744073709551616]]}',
+        '{"inputs": [[-9223372036854775809]]}',
         '{"inputs": [[01]]}',
         '{"inputs": [[1]], "inputs": [[2]]}',
         '{"model": "a", "inputs": [[1]], "model": "b"}',

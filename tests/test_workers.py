@@ -1,0 +1,160 @@
+"""Several workers behind one port: each gets its share, they count as one, and the death of one costs little."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.board import SLOT_BYTES, Board
+from service.statistics import Statistics
+from tests.repositories import examples, write_pair
+from tests.served import free_port, running
+
+ROWS = examples(1)[0].tolist()
+Service = tuple[httpx.Client, subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    models = tmp_path_factory.mktemp("models")
+    write_pair(models)
+    with running(models, free_port(), "--workers", "3") as started:
+        yield started
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    return list(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+
+
+def connections(pid: int, port: int) -> int:
+    """Established connections to the port that a process holds."""
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    inodes = {f"socket:[{fields[9]}]" for fields in lines if fields[1].endswith(f":{port:04X}") and fields[3] == "01"}
+    links = [file for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()]
+    return sum(str(link.readlink()) in inodes for link in links)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("not within ten seconds")
+
+
+def predicted(client: httpx.Client) -> float:
+    return sum(map(float, re.findall(r"^stillroom_predicted_rows_total{.*} (.*)$", client.get("/metrics").text, re.M)))
+
+
+def test_each_worker_gets_as_many_connections_as_the_others(service: Service):
+    """Twelve clients, three workers, four each."""
+    client, process = service
+    port = client.base_url.port
+    assert port is not None
+    client.close()
+    before = {pid: connections(pid, port) for pid in workers(process)}
+    with ExitStack() as stack:
+        for _ in range(12):
+            other = stack.enter_context(httpx.Client(base_url=client.base_url))
+            assert other.post("/predict", json={"inputs": ROWS}).status_code == 200
+        assert {pid: connections(pid, port) - before[pid] for pid in before} == dict.fromkeys(before, 4)
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service[0].base_url, timeout=60) as client:
+        yield client
+
+
+def ask(service: Service, count: int) -> None:
+    """Each on a connection of its own."""
+    for _ in range(count):
+        answer = httpx.post(f"{service[0].base_url}/predict", json={"inputs": ROWS})
+        assert answer.status_code == 200
+
+
+def test_what_the_workers_count_adds_up(service: Service, client: httpx.Client):
+    """Whichever of them is asked; in the protocol's statistics too."""
+    before = predicted(client)
+    ask(service, 7)
+    until(lambda: predicted(client) == before + 7)
+    for _ in range(3):
+        with httpx.Client(base_url=client.base_url) as other:
+            until(lambda other=other: predicted(other) == before + 7)  # type: ignore[misc]
+            (found,) = other.get("/v2/models/digits-student/stats").json()["model_stats"]
+            assert found["inference_count"] == before + 7
+
+
+def test_a_worker_that_dies_is_replaced_and_what_it_counted_is_kept(service: Service, client: httpx.Client):
+    """Others answer meanwhile."""
+    ask(service, 3)
+    time.sleep(0.3)  # it publishes ten times a second
+    before, first, process = predicted(client), workers(service[1]), service[1]
+    client.close()
+    os.kill(first[0], signal.SIGKILL)
+    ask(service, 6)
+    until(lambda: len(workers(process)) == 3 and first[0] not in workers(process))
+    with httpx.Client(base_url=service[0].base_url) as other:
+        until(lambda: predicted(other) == before + 6)
+
+
+def test_sigterm_ends_them_all_when_they_have_answered(tmp_path: Path):
+    """The requests in flight get their answers; then the port is free, and the exit status 0."""
+    write_pair(tmp_path)
+    port = free_port()
+    with running(tmp_path, port, "--workers", "2") as (client, process):
+        pids = workers(process)
+        compared = subprocess.Popen(
+            ["curl", "-s", "-X", "POST", "-d", '{"blocks": 3}', f"http://127.0.0.1:{port}/compare"],
+            stdout=subprocess.PIPE,
+        )
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        answer, _ = compared.communicate(timeout=30)
+        assert b'"speed_up"' in answer or b'"pairs"' in answer, answer
+        assert process.wait(timeout=20) == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        with pytest.raises(httpx.TransportError):
+            client.get("/health/live")
+
+
+def test_a_slot_is_read_as_it_was_written():
+    """By whoever; before that it is empty."""
+    board = Board(2)
+    assert board.read(1) is None
+    board.write(1, b"abc")
+    board.write(1, b"de")
+    assert (board.read(0), board.read(1)) == (None, b"de")
+    with pytest.raises(ValueError, match=f"got {SLOT_BYTES} bytes for a slot"):
+        board.write(0, b"x" * SLOT_BYTES)
+
+
+def test_a_slot_that_is_half_written_is_not_read():
+    """Length and bytes do not fit together."""
+    board = Board(1)
+    board.write(0, b"abc")
+    board._memory[14:15] = b"x"
+    assert board.read(0) is None
+
+
+def test_statistics_are_those_of_all_and_go_on_after_a_death():
+    """The third process takes the place of the first."""
+    board, one, two, three = Board(2), Statistics(), Statistics(), Statistics()
+    one.share(board, 0)
+    two.share(board, 1)
+    for statistics in (one, one, two):
+        statistics.requested("POST", "/predict", 200)
+        statistics.publish()
+    assert two.total().requests == {"POST /predict 200": 3}
+    three.share(board, 0)
+    three.requested("POST", "/predict", 200)
+    assert three.total().requests == {"POST /predict 200": 4}
