@@ -56,6 +56,7 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are about what clients send
     check_directory(settings.models_dir)
+    check_workers(settings)
     if settings.state_dir is not None:
         make_state_dir(settings.state_dir)
     if settings.device == "cuda":
@@ -78,6 +79,15 @@ def check_directory(directory: Path) -> None:
         raise SettingsError(
             f"--models-dir: got {str(directory)!r}, expected a folder that can be read: {error.strerror}"
         ) from error
+
+
+def check_workers(settings: Settings) -> None:
+    """Raises SettingsError for what several workers cannot do."""
+    if settings.workers > 1 and settings.model_control:
+        raise SettingsError(
+            f"--model-control: got it with {settings.workers} workers, expected one: "
+            "a model is loaded or unloaded in the worker that is asked, not in the others"
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:

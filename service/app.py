@@ -20,6 +20,7 @@ from service.asked import JSON
 from service.batching import Batcher
 from service.body import BodyLimit, in_words
 from service.comparison import api as comparison
+from service.comparison.exclusive import Exclusive
 from service.errors import InputError, StillroomError
 from service.health import CountRequests, Metrics
 from service.library import Library
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         reload_s=settings.reload_s,
         on_ready=lambda: _announce(settings),
     )
+    app.state.comparing = Exclusive()
     app.state.metrics = Metrics(app.state.statistics, app.state.library)
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem} for status in (400, 403, 404, 413, 415, 422, 500, 503, 504)

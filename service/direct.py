@@ -185,6 +185,7 @@ class DirectProtocol(HttpToolsProtocol):
 
     def _write(self, exchange: Exchange, status: int, body: bytes, kind: str, headers: Mapping[str, str]) -> None:
         exchange.response_complete = True
+        exchange.job = None  # it knows the exchange: without this the two would wait for a collection of garbage
         self._state.statistics.requested("POST", exchange.route, status)
         if self.transport.is_closing():
             return

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.errors import BusyError, ModelError, NotFoundError, SettingsError
+from service.machine import give_back_memory
 from service.model import Device, Model, load_model
 
 log = logging.getLogger("service")
@@ -185,6 +186,8 @@ class Library:
                 why = "it was unloaded" if (name, version) in found else "its folder is gone"
                 log.info("dropped %s/%d: %s", name, version, why)
             was_empty = not self.models()
+            if after != before:
+                give_back_memory()  # each file was held twice while it was loaded
             self._shelves, self._looked = after, True
             if not self.models():
                 self._once(f"no model in {self.directory} can be served yet: waiting for the trainer to publish one")

@@ -1,7 +1,8 @@
-"""What this process runs on: its processor, and how many CPUs it may really use. It knows the kernel's files."""
+"""What this process runs on: its processor, the CPUs it may really use, its memory. It knows the kernel's files."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
@@ -57,3 +58,10 @@ def _quota(folder: Path) -> Iterator[float]:
         return
     if quota.strip() not in {"max", "-1"}:
         yield float(quota) / float(period)
+
+
+def give_back_memory() -> None:
+    """Gives the system what was freed and is still held for later, where the C library is one that can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

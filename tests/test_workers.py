@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -92,6 +93,15 @@ def test_what_the_workers_count_adds_up(service: Service, client: httpx.Client):
             until(lambda other=other: predicted(other) == before + 7)  # type: ignore[misc]
             (found,) = other.get("/v2/models/digits-student/stats").json()["model_stats"]
             assert found["inference_count"] == before + 7
+
+
+def test_two_workers_do_not_compare_at_once(service: Service):
+    """They would measure each other."""
+    with ThreadPoolExecutor(3) as pool:
+        url = f"{service[0].base_url}/compare"
+        answers = list(pool.map(lambda _: httpx.post(url, json={"blocks": 3}, timeout=60), range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 503, 503]
+    assert {answer.headers.get("retry-after") for answer in answers} == {None, "10"}
 
 
 def test_a_worker_that_dies_is_replaced_and_what_it_counted_is_kept(service: Service, client: httpx.Client):

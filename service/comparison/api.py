@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,6 +11,7 @@ from service.body import parse_inputs, parse_json_object, read_body
 from service.comparison.choose import choose
 from service.comparison.compare import compare
 from service.comparison.data import Data, held_out, sent
+from service.comparison.exclusive import Exclusive
 from service.comparison.measurement import Plan
 from service.comparison.report import Report
 from service.comparison.request import (
@@ -22,15 +22,12 @@ from service.comparison.request import (
     CompareRequest,
     read_request,
 )
-from service.errors import BusyError, InputError
+from service.errors import InputError
 from service.library import Library
 from service.model import Model
 from service.settings import Settings
 
 router = APIRouter(tags=["compare"])
-
-_one_at_a_time = threading.Lock()
-"""Of the process and not of an app: two comparisons anywhere in it would measure each other."""
 
 
 @router.post(
@@ -49,22 +46,18 @@ async def post_compare(request: Request) -> Response:
     and speed-up with their 95 % intervals. With the defaults, two models take about nine seconds; meanwhile another
     comparison gets 503."""
     raw, state = await read_body(request), request.app.state
-    report = await asyncio.to_thread(_compare, raw, state.library, state.settings, state.batcher)
+    report = await asyncio.to_thread(_compare, raw, state.library, state.settings, state.batcher, state.comparing)
     return Response(report.model_dump_json(), media_type="application/json")
 
 
-def _compare(raw: bytes, library: Library, settings: Settings, batcher: Batcher) -> Report:
+def _compare(raw: bytes, library: Library, settings: Settings, batcher: Batcher, comparing: Exclusive) -> Report:
     asked = read_request(parse_json_object(raw))
-    # The lock is the thread's and not the request's: the measurement goes on where a client has gone.
-    if not _one_at_a_time.acquire(blocking=False):
-        raise BusyError("another comparison is running, and two would slow each other: try again in 10 s", 10)
-    try:
+    # Held by the thread and not by the request: the measurement goes on where a client has gone.
+    with comparing.held():
         plan, models = _plan(asked, settings), choose(library, asked.models)
         data, before = _data(asked, plan, models, library), batcher.runs
         report = compare(models, data, plan)
         return report.model_copy(update={"other_runs": batcher.runs - before})
-    finally:
-        _one_at_a_time.release()
 
 
 def _plan(asked: CompareRequest, settings: Settings) -> Plan:

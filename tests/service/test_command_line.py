@@ -54,6 +54,7 @@ def _same_signals_and_no_variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[
             ["--models-dir", "LOOP"],
             "--models-dir: got 'LOOP', expected a folder that can be read: Too many levels of symbolic links",
         ),
+        (["--workers", "2", "--model-control", "true"], "--model-control: got it with 2 workers, expected one: "),
         (["--state-dir", "FILE/x"], "--state-dir: got 'FILE/x', expected a folder that can be made: Not a directory"),
         (
             ["--host", "192.0.2.1", "--port", "0"],

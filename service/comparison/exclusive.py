@@ -1,0 +1,57 @@
+"""One comparison at a time, on this machine's side of the service: two would measure each other.
+
+It knows threads and the workers that were forked from one process, not what is compared.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import BusyError
+
+RETRY_S = 10
+
+_in_this_process = threading.Lock()
+"""Of the process and not of an app: the kernel's lock is the process's, whichever of its threads asks."""
+
+
+class Exclusive:
+    """Shared by whoever is forked after it was made; the kernel lets go of it for one that dies."""
+
+    def __init__(self) -> None:
+        self._file = _nameless_file()
+        weakref.finalize(self, os.close, self._file)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Raises BusyError where another comparison is running."""
+        refusal = BusyError(
+            f"another comparison is running, and two would slow each other: try again in {RETRY_S} s", RETRY_S
+        )
+        if not _in_this_process.acquire(blocking=False):
+            raise refusal
+        try:
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise refusal from None
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN)
+        finally:
+            _in_this_process.release()
+
+
+def _nameless_file() -> int:
+    """Descriptor of an empty file that nobody else can open; on Linux it needs no folder to write to."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("comparing")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
