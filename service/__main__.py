@@ -1,4 +1,4 @@
-"""The command line: `python -m service [serve]`.
+"""The command line: `python -m service [serve]`, and `python -m service key`.
 
 It knows flags, sockets, signals and exit statuses. What is served is app.py's.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import logging
 import os
 import signal
 import socket
@@ -17,13 +16,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn
 
+from service import log
 from service.app import create_app
 from service.errors import SettingsError, StillroomError
+from service.front import keys
+from service.front.server import serve_alone, serve_with_workers
 from service.model import open_session
-from service.server import serve_alone, serve_with_workers
 from service.settings import Settings, flag_of, help_of, read_settings
 
-VERBS = ("serve",)
+VERBS = ("serve", "key")
 PROBE = (
     b'\x08\x08:;\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
@@ -42,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         given = vars(_parser().parse_args(_with_verb(sys.argv[1:] if arguments is None else arguments)))
-        serve(read_settings(given, os.environ))
+        if given["verb"] == "key":
+            make_key(given["name"], given["scopes"].split(","))
+        else:
+            serve(read_settings(given, os.environ))
     except StillroomError as error:
         print(f"service: {error}", file=sys.stderr)  # noqa: T201  # the command line speaks to its user
         return 2
@@ -51,10 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def make_key(name: str, scopes: Sequence[str]) -> None:
+    """Prints a new key and the line that makes it known. Raises SettingsError for a name or a scope that cannot be."""
+    secret, line = keys.make_key(name, scopes)
+    print(f"the key, shown this once:   {secret}\na line for --api-keys-file: {line}")  # noqa: T201  # as asked
+
+
 def serve(settings: Settings) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises SettingsError where it cannot start as asked."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are about what clients send
+    log.set_up(settings.log_format, every_request=settings.access_log)
     check_directory(settings.models_dir)
     check_workers(settings)
     if settings.state_dir is not None:
@@ -145,6 +154,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     for setting in fields(Settings):
         verb.add_argument(flag_of(setting.name), help=help_of(setting.name), metavar=setting.name.upper())
+    verb = verbs.add_parser(
+        "key", help="make an API key", description="Makes an API key, and the line by which the service knows it."
+    )
+    verb.add_argument("name", help="whose it is, for the log: letters, digits, . _ -")
+    verb.add_argument(
+        "--scopes", default="predict", metavar="A,B", help=f"some of {', '.join(keys.SCOPES)}; default predict"
+    )
     return parser
 
 

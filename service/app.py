@@ -22,7 +22,9 @@ from service.body import BodyLimit, in_words
 from service.comparison import api as comparison
 from service.comparison.exclusive import Exclusive
 from service.errors import InputError, StillroomError
-from service.health import CountRequests, Metrics
+from service.front.gate import Gate
+from service.front.keys import read_keys
+from service.health import Metrics
 from service.library import Library
 from service.machine import usable_cpus
 from service.predict import api as predict
@@ -56,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
+    app.state.keys = read_keys(settings.api_keys, settings.api_keys_file)
     app.state.statistics = Statistics()
     app.state.batcher = Batcher(
         settings.max_batch, app.state.statistics, max_queue=settings.max_queue, timeout_s=settings.timeout_s
@@ -71,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.comparing = Exclusive()
     app.state.metrics = Metrics(app.state.statistics, app.state.library)
     problems: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem} for status in (400, 403, 404, 413, 415, 422, 500, 503, 504)
+        status: {"model": Problem} for status in (400, 401, 403, 404, 413, 415, 422, 500, 503, 504)
     }
     for room in (predict, infer, about, repository, comparison, catalogue, health):
         app.include_router(room.router, responses=problems)
@@ -79,7 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/page", page)
     app.add_api_route("/", page.index, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(CountRequests, statistics=app.state.statistics)
+    app.add_middleware(Gate, statistics=app.state.statistics, keys=app.state.keys)
     app.add_exception_handler(StillroomError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_page)
     app.add_exception_handler(RequestValidationError, _refuse_query)

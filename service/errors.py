@@ -5,7 +5,8 @@
     │   ├── MalformedError 400    the bytes sent are not JSON, not a form, not an image
     │   ├── EncodingError 415     the body is packed in a way that is not known
     │   └── TooLargeError 413     the body or the image is over a limit
-    ├── RefusedError 403          that is not for clients to do
+    ├── UnknownKeyError 401       no key was sent, or none that is known
+    ├── RefusedError 403          that is not for this client to do
     ├── NotFoundError 404         an unknown model, version or page
     ├── BusyError 503             not ready, too busy, or another comparison is running: try again
     ├── LateError 504             the model gave no answer in time
@@ -48,8 +49,14 @@ class TooLargeError(InputError):
     status = 413
 
 
+class UnknownKeyError(StillroomError):
+    """No key was sent, or none that is known."""
+
+    status = 401
+
+
 class RefusedError(StillroomError):
-    """That is not for clients to do."""
+    """That is not for this client to do."""
 
     status = 403
 

@@ -1,6 +1,6 @@
 """How the service is: whether it lives, whether it is ready, and what it has done (Prometheus).
 
-It counts what it is told and what passes through it. It does not know what requests mean.
+It shows what was counted. It counts nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.library import Library
 from service.statistics import SECONDS, Counts, Statistics, Tally
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Upper bounds of the batch size's buckets."""
-
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 router = APIRouter(tags=["health"])
 
@@ -90,37 +87,6 @@ def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, 
     """Prometheus's own: each counts what is below its bound."""
     names = [*map(floatToGoString, bounds), "+Inf"]
     return list(zip(names, accumulate(counts), strict=True))
-
-
-class CountRequests:
-    """ASGI middleware: counts requests by the template of their route, never by a path that a client made up.
-
-    What is no route of the API counts as `other`: the page's files, the reference, unknown pages, refused bodies.
-    """
-
-    def __init__(self, app: ASGIApp, statistics: Statistics) -> None:
-        self.app = app
-        self.statistics = statistics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands over, and counts when the answer is out."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        status = 500  # what the client gets where no answer starts
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            self.statistics.requested(method, route, status)
 
 
 @router.get("/health/live", summary="The process answers")

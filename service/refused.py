@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import orjson
 
-from service.errors import BusyError, InputError, MalformedError, StillroomError
+from service.errors import BusyError, InputError, MalformedError, StillroomError, UnknownKeyError
 
 log = logging.getLogger("service")
 
@@ -31,5 +31,9 @@ def refused(error: StillroomError, method: str, path: str) -> Refused:
     # The protocol's clients know 400 for whatever a request got wrong.
     is_plain = type(error) is InputError and path.startswith("/v2/")
     status = MalformedError.status if is_plain else error.status
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, BusyError) else {}
+    headers: dict[str, str] = {}
+    if isinstance(error, BusyError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, UnknownKeyError):
+        headers["WWW-Authenticate"] = "Bearer"
     return Refused(status, orjson.dumps({"error": str(error)}), headers)

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticUndefined
 
 from service.errors import SettingsError
+from service.log import LogFormat
 from service.machine import usable_cpus
 from service.model import Device
 
@@ -43,6 +44,11 @@ class Settings:
     max_body_bytes: Count = Field(default=32 * 2**20, description="bytes of the largest request body")
     max_image_pixels: Count = Field(default=20_000_000, description="pixels of the largest image")
     reload_s: Seconds = Field(default=2.0, description="seconds between two looks for new versions")
+    max_connections: Count = Field(default=1000, description="open connections of each worker; one more gets a 503")
+    api_keys: str = Field(default="", description="API keys, separated by spaces: NAME:SCOPE+SCOPE:SHA256 each")
+    api_keys_file: Path | None = Field(default=None, description="file of API keys, one a line")
+    log_format: LogFormat = Field(default="text", description="text or json")
+    access_log: bool = Field(default=False, description="log every request")
     model_control: bool = Field(default=False, description="let clients load and unload models by /v2/repository")
     state_dir: Path | None = Field(default=None, description="the only folder that the service may write to")
 

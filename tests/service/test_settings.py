@@ -38,12 +38,19 @@ def test_every_setting_comes_from_its_variable_in_its_own_type():
         "MAX_BODY_BYTES": "1000",
         "MAX_IMAGE_PIXELS": "64",
         "RELOAD_S": "0.5",
+        "MAX_CONNECTIONS": "8",
+        "API_KEYS": "a:predict:0",
+        "API_KEYS_FILE": "/k",
+        "LOG_FORMAT": "json",
+        "ACCESS_LOG": "yes",
         "MODEL_CONTROL": "true",
         "STATE_DIR": "/s",
     }
     assert {field.name.upper() for field in fields(Settings)} == values.keys()
     settings = read_settings({}, {f"STILLROOM_{name}": value for name, value in values.items()})
-    assert settings == Settings(Path("/m"), "::1", 0, "cpu", 2, 3, 7, 9, 1.5, 4, 1000, 64, 0.5, True, Path("/s"))
+    numbers = [2, 3, 7, 9, 1.5, 4, 1000, 64, 0.5, 8]
+    rest = ["a:predict:0", Path("/k"), "json", True, True, Path("/s")]
+    assert settings == Settings(*[Path("/m"), "::1", 0, "cpu", *numbers, *rest])
 
 
 def test_workers_share_the_cpus(monkeypatch: pytest.MonkeyPatch):

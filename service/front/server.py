@@ -14,10 +14,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.board import Board
-from service.direct import DirectProtocol
+from service.front.connection import LimitedProtocol
+from service.front.direct import DirectProtocol
+from service.front.workers import supervise
 from service.predict.numbers import Reader
 from service.statistics import Statistics
-from service.workers import supervise
 
 MOST_AT_ONCE = 64
 """Connections taken from the channel at a time."""
@@ -27,7 +28,7 @@ GC_THRESHOLD = 50_000
 def serve_alone(app: FastAPI, listener: socket.socket) -> None:
     """Serves in this process until SIGTERM or Ctrl-C, and ends what is in flight."""
     _settle()
-    uvicorn.Server(_config(app)).run(sockets=[listener])
+    _Server(app).run(sockets=[listener])
 
 
 def serve_with_workers(app: FastAPI, listener: socket.socket, count: int) -> None:
@@ -64,12 +65,28 @@ def _config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-class _Worker(uvicorn.Server):
+class _Server(uvicorn.Server):
+    """Looks after its connections: a request that takes too long to come in is given up."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(_config(app))
+        self._statistics: Statistics = app.state.statistics
+        self._timeout_s: float = app.state.settings.timeout_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn's, ten times a second."""
+        self._statistics.publish()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, LimitedProtocol) and connection.is_late(self._timeout_s):
+                connection.turn_away(408, f"the request was not whole within {self._timeout_s:g} s")
+        return await super().on_tick(counter)
+
+
+class _Worker(_Server):
     """Takes its connections from the parent's channel, and ends when the parent closes it."""
 
     def __init__(self, app: FastAPI, channel: socket.socket) -> None:
-        super().__init__(_config(app))
-        self._statistics: Statistics = app.state.statistics
+        super().__init__(app)
         self._channel = channel
         self._connecting: set[asyncio.Task[object]] = set()
 
@@ -78,11 +95,6 @@ class _Worker(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
-
-    async def on_tick(self, counter: int) -> bool:
-        """As uvicorn's, ten times a second."""
-        self._statistics.publish()
-        return await super().on_tick(counter)
 
     def _receive(self) -> None:
         try:

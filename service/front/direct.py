@@ -9,102 +9,50 @@ protocol class, not what is in a body.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Mapping
 from functools import partial
-from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
 from starlette.datastructures import State
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service import log
 from service.asked import JSON, Asked
-from service.batching import Job, Outcome
+from service.batching import Outcome
 from service.errors import StillroomError
+from service.front.connection import STATUS_LINES, LimitedProtocol
+from service.front.exchange import Ask, Exchange, Headers
 from service.predict import api as predict
 from service.predict.numbers import Reader
 from service.protocol import infer
 from service.protocol.about import version_of
-from service.refused import INTERNAL, Refused, refused
+from service.refused import INTERNAL, refused
 
-log = logging.getLogger("service")
+logger = logging.getLogger("service")
 
 LARGEST_BODY = 2**19
 """Bytes; what is larger is read in a thread, by FastAPI's route."""
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 UNUSUAL = frozenset({b"expect", b"transfer-encoding", b"content-encoding", b"upgrade"})
 
-Headers = Mapping[bytes, bytes]
-Ask = Callable[[bytes, Headers, float], Asked]
 
-
-class Exchange:
-    """One request that is answered here. What uvicorn knows as a cycle, as far as it looks into one."""
-
-    message_event = asyncio.Event()  # uvicorn sets it when the connection ends; nobody waits for it
-
-    def __init__(self, route: str, ask: Ask, headers: Headers, keep_alive: bool) -> None:
-        self.route = route
-        self.ask = ask
-        self.headers = headers
-        self.keep_alive = keep_alive
-        self.response_complete = False
-        self.started = perf_counter()
-        self.parts: list[bytes] = []
-        self.job: Job | None = None
-        self._disconnected = False
-
-    @property
-    def disconnected(self) -> bool:
-        """Whether the client has gone; then its rows need not run."""
-        return self._disconnected
-
-    @disconnected.setter
-    def disconnected(self, gone: bool) -> None:
-        self._disconnected = gone
-        if self.job is not None:
-            self.job.given_up = True
-
-
-class _ReadAhead(FlowControl):
-    """Reads no more as long as requests wait that were read already: uvicorn would go on for each that it answers."""
-
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-
-    def resume_reading(self) -> None:
-        """Only where none waits."""
-        if not self._waiting:
-            super().resume_reading()
-
-
-class DirectProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP with the hot routes taken out. `state` is the app's, `reader` is for this process's event loop."""
+class DirectProtocol(LimitedProtocol):
+    """Limited HTTP with the hot routes taken out. `state` is the app's, `reader` is for this process's event loop."""
 
     def __init__(self, *values: Any, state: State, reader: Reader, **named: Any) -> None:
-        super().__init__(*values, **named)
+        super().__init__(*values, most_connections=state.settings.max_connections, **named)
         self._state = state
         self._reader = reader
         self._largest_body = min(LARGEST_BODY, state.settings.max_body_bytes)
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """As uvicorn's, with a limit on what is read ahead."""
-        super().connection_made(transport)
-        self.flow = _ReadAhead(transport, self.pipeline)
-
-    def on_headers_complete(self) -> None:
-        """Takes the request or leaves it to FastAPI."""
+    def begin(self) -> bool:
+        """Takes the request, or leaves it to FastAPI."""
         exchange = self._exchange() if self.parser.get_method() == b"POST" else None
-        if exchange is None:
-            super().on_headers_complete()
-        else:
+        if exchange is not None:
             self.cycle = exchange  # type: ignore[assignment]  # see Exchange
+        return exchange is not None
 
     def on_body(self, body: bytes) -> None:
         """Keeps the body's parts."""
@@ -113,12 +61,12 @@ class DirectProtocol(HttpToolsProtocol):
         else:
             super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        """The body is whole: its rows are queued, or refused."""
+    def end(self) -> bool:
+        """The body is whole: its rows are queued, or refused. Whether the request is one of these."""
         if isinstance(self.cycle, Exchange):
             self._ask(self.cycle)
-        else:
-            super().on_message_complete()
+            return True
+        return False
 
     def _exchange(self) -> Exchange | None:
         is_first = self.cycle is None or self.cycle.response_complete
@@ -131,7 +79,10 @@ class DirectProtocol(HttpToolsProtocol):
         if not length.isdigit() or int(length) > self._largest_body:
             return None
         found = self._route(headers)
-        return found and Exchange(*found, headers, self.parser.should_keep_alive())
+        if found is None:
+            return None
+        route, ask = found
+        return Exchange(route, self.url, ask, headers, keep_alive=self.parser.should_keep_alive())
 
     def _route(self, headers: Headers) -> tuple[str, Ask] | None:
         if self.url == b"/predict":
@@ -155,44 +106,46 @@ class DirectProtocol(HttpToolsProtocol):
         return infer.ask(raw, json_length, accepts.decode("latin-1"), model, self._state.settings)
 
     def _ask(self, exchange: Exchange) -> None:
-        raw = exchange.parts[0] if len(exchange.parts) == 1 else b"".join(exchange.parts)
         try:
-            asked = exchange.ask(raw, exchange.headers, exchange.started)
-            done = partial(self._done, exchange, asked)
-            exchange.job = self._state.batcher.submit(asked.model, asked.inputs, done)
-        except StillroomError as error:
-            self._refuse(exchange, refused(error, "POST", exchange.route))
-        except Exception:
-            self._fail(exchange)
+            if len(self._state.keys):
+                given = exchange.headers.get(b"authorization")
+                self._state.keys.check(given and given.decode("latin-1"), "predict")
+            asked = exchange.ask()
+            exchange.job = self._state.batcher.submit(asked.model, asked.inputs, partial(self._done, exchange, asked))
+        except Exception as error:
+            self._fail(exchange, error)
 
     def _done(self, exchange: Exchange, asked: Asked, outcome: Outcome) -> None:
         if isinstance(outcome, StillroomError):
-            self._refuse(exchange, refused(outcome, "POST", exchange.route))
+            self._fail(exchange, outcome)
             return
         try:
             reply = asked.write(outcome)
-        except Exception:
-            self._fail(exchange)
+        except Exception as error:
+            self._fail(exchange, error)
         else:
             self._write(exchange, 200, reply.body, reply.media_type, reply.headers)
 
-    def _fail(self, exchange: Exchange) -> None:
-        log.exception("POST %s failed", exchange.route)
-        self._refuse(exchange, INTERNAL)
-
-    def _refuse(self, exchange: Exchange, refusal: Refused) -> None:
+    def _fail(self, exchange: Exchange, error: Exception) -> None:
+        log.request_id.set(exchange.id)
+        if isinstance(error, StillroomError):
+            refusal = refused(error, "POST", exchange.path.decode())
+        else:
+            logger.error("POST %s failed", exchange.route, exc_info=error)
+            refusal = INTERNAL
         self._write(exchange, refusal.status, refusal.body, JSON, refusal.headers)
 
     def _write(self, exchange: Exchange, status: int, body: bytes, kind: str, headers: Mapping[str, str]) -> None:
-        exchange.response_complete = True
-        exchange.job = None  # it knows the exchange: without this the two would wait for a collection of garbage
+        exchange.complete()
         self._state.statistics.requested("POST", exchange.route, status)
+        if log.access.isEnabledFor(logging.INFO):
+            log.answered("POST", exchange.path.decode(), status, perf_counter() - exchange.started, exchange.id)
         if self.transport.is_closing():
             return
         if self.server_state.default_headers is not self._default_headers:  # uvicorn makes them anew with the date
             self._default_headers = self.server_state.default_headers
             self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
-        described = b"content-length: %d\r\ncontent-type: %b\r\n" % (len(body), kind.encode())
+        described = f"content-length: {len(body)}\r\ncontent-type: {kind}\r\nx-request-id: {exchange.id}\r\n".encode()
         lines = [STATUS_LINES[status], self._default_lines, described]
         lines += [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
         lines.append(b"\r\n" if exchange.keep_alive else b"connection: close\r\n\r\n")

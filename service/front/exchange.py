@@ -1,0 +1,56 @@
+"""One request to a hot route, from its head to its answer. It knows no sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from time import perf_counter
+
+from service import log
+from service.asked import Asked
+from service.batching import Job
+
+Headers = Mapping[bytes, bytes]
+Ask = Callable[[bytes, Headers, float], Asked]
+"""What a body and its headers ask for; the number is when the request began."""
+
+
+class Exchange:
+    """What uvicorn knows as a cycle, as far as it looks into one; `path` is as it was sent."""
+
+    message_event = asyncio.Event()  # uvicorn sets it when the connection ends; nobody waits for it
+    response_started = False  # an answer is written as a whole
+
+    def __init__(self, route: str, path: bytes, ask: Ask, headers: Headers, *, keep_alive: bool) -> None:
+        self.route = route
+        self.path = path
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.started = perf_counter()
+        self.id = log.identify(headers.get(b"x-request-id"))
+        self.parts: list[bytes] = []
+        self.job: Job | None = None
+        self._ask = ask
+        self._disconnected = False
+
+    def ask(self) -> Asked:
+        """What the whole body asks for. Raises whatever is wrong with it."""
+        raw = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        return self._ask(raw, self.headers, self.started)
+
+    def complete(self) -> None:
+        """It is answered."""
+        self.response_complete = True
+        self.job = None  # it knows the exchange: without this the two would wait for a collection of garbage
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client has gone; then its rows need not run."""
+        return self._disconnected
+
+    @disconnected.setter
+    def disconnected(self, gone: bool) -> None:
+        self._disconnected = gone
+        if self.job is not None:
+            self.job.given_up = True

@@ -1,0 +1,69 @@
+"""ASGI middleware in front of everything that FastAPI serves: a request gets its id, shows its key, and is counted.
+
+The hot routes in front of FastAPI do the same (direct.py). It does not know what requests mean.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import log
+from service.asked import JSON
+from service.errors import StillroomError
+from service.front.keys import Keys, is_open, scope_of
+from service.refused import refused
+from service.statistics import Statistics
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Gate:
+    """Counts requests by the template of their route, never by a path that a client made up.
+
+    What is no route of the API counts as `other`: the page's files, the reference, unknown pages, refused bodies.
+    """
+
+    def __init__(self, app: ASGIApp, statistics: Statistics, keys: Keys) -> None:
+        self.app = app
+        self.statistics = statistics
+        self.keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hands over, and counts when the answer is out."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, headers = perf_counter(), Headers(scope=scope)
+        identity = log.identify(headers.get(log.REQUEST_ID, "").encode("latin-1"))
+        log.request_id.set(identity)
+        status = 500  # what the client gets where no answer starts
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[log.REQUEST_ID] = identity
+            await send(message)
+
+        try:
+            await (self._refusal(scope, headers) or self.app)(scope, receive, watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self.statistics.requested(method, route, status)
+            log.answered(method, scope["path"], status, perf_counter() - started, identity)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        method, path = scope["method"], scope["path"]
+        if is_open(path):
+            return None
+        try:
+            self.keys.check(headers.get("authorization"), scope_of(method, path))
+        except StillroomError as error:
+            answer = refused(error, method, path)
+            return Response(answer.body, answer.status, answer.headers, JSON)
+        return None
