@@ -27,6 +27,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, *values: Any, most_connections: int, **named: Any) -> None:
         super().__init__(*values, **named)
         self._most_connections = most_connections
+        self._part = 0
+        """Counts the beginnings and the ends of requests."""
         self._head_bytes: int | None = 0
         """Of a head that is not complete yet; None in a body."""
         self._receiving_since: float | None = None
@@ -44,15 +46,17 @@ class LimitedProtocol(HttpToolsProtocol):
         """As uvicorn's; a head without an end is refused."""
         if self.transport.is_closing():
             return
+        part = self._part
         super().data_received(data)
-        if self._head_bytes is not None:
+        if self._head_bytes is not None and self._part == part:  # all of it was of this head
             self._head_bytes += len(data)
-            if self._head_bytes > LARGEST_HEAD and self.parser is not None:
+            if self._head_bytes > LARGEST_HEAD:
                 self._refuse_head()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._part += 1
         self._head_bytes, self._receiving_since = 0, monotonic()
 
     def on_headers_complete(self) -> None:
@@ -65,6 +69,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._part += 1
         self._head_bytes, self._receiving_since = 0, None
         if not self.end():
             super().on_message_complete()
