@@ -47,9 +47,9 @@ class Options(BaseModel):
 class PredictRequest(Options):
     """JSON."""
 
-    inputs: Annotated[Any, WithJsonSchema({"type": "array", "items": {"type": "array", "items": {}}})] = Field(
-        description="rows in raw units, each nested or flat to the model's shape"
-    )
+    inputs: Annotated[
+        Any, WithJsonSchema({"type": "array", "minItems": 1, "items": {"type": "array", "items": {}}})
+    ] = Field(description="rows in raw units, each nested or flat to the model's shape")
 
 
 class PredictForm(Options):
