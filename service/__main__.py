@@ -23,6 +23,7 @@ from service.front import keys
 from service.front.server import serve_alone, serve_with_workers
 from service.model import open_session
 from service.settings import Settings, flag_of, help_of, read_settings
+from service.tracing import check_traces
 
 VERBS = ("serve", "key")
 PROBE = (
@@ -66,6 +67,8 @@ def serve(settings: Settings) -> None:
     log.set_up(settings.log_format, every_request=settings.access_log)
     check_directory(settings.models_dir)
     check_workers(settings)
+    if settings.traces:
+        check_traces()
     if settings.state_dir is not None:
         make_state_dir(settings.state_dir)
     if settings.device == "cuda":

@@ -32,6 +32,7 @@ from service.protocol import about, infer, repository
 from service.refused import INTERNAL, refused
 from service.settings import Settings
 from service.statistics import Statistics
+from service.tracing import Tracing
 
 log = logging.getLogger("service")
 
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
+    app.state.tracing = None
     app.state.keys = read_keys(settings.api_keys, settings.api_keys_file)
     app.state.statistics = Statistics()
     app.state.batcher = Batcher(
@@ -82,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/page", page)
     app.add_api_route("/", page.index, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Gate, statistics=app.state.statistics, keys=app.state.keys)
+    app.add_middleware(Gate, state=app.state)
     app.add_exception_handler(StillroomError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_page)
     app.add_exception_handler(RequestValidationError, _refuse_query)
@@ -92,9 +94,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.library.start()
+    state = app.state
+    state.library.start()
+    if state.settings.traces:  # in the process that serves: it has a thread
+        state.tracing = state.batcher.tracing = Tracing()
     yield
-    app.state.library.stop()
+    if state.tracing is not None:
+        state.tracing.stop()
+    state.library.stop()
 
 
 def _announce(settings: Settings) -> None:

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from service.answers import Answer, Run
 from service.errors import BusyError, LateError, ModelError, StillroomError
 from service.model import Model, Prediction
 from service.statistics import Statistics, Tally
+from service.tracing import Tracing
 
 log = logging.getLogger("service")
 
@@ -33,13 +35,14 @@ Done = Callable[[Outcome], None]
 class Job:
     """The rows of one request that waits for its answer; whoever no longer wants it sets `given_up`."""
 
-    __slots__ = ("alone", "done", "given_up", "inputs", "queued")
+    __slots__ = ("alone", "done", "given_up", "inputs", "queued", "trace")
 
     def __init__(self, inputs: NDArray[np.float32], done: Done) -> None:
         self.inputs = inputs
         self.done = done
         self.queued = perf_counter()
         self.given_up = False
+        self.trace: Any = None  # to which its spans belong
         self.alone = False  # after a run that failed: to see which of its requests it was
 
 
@@ -55,6 +58,7 @@ class Batcher:
         self._max_queue = max_queue
         self._timeout_s = timeout_s
         self.runs = 0
+        self.tracing: Tracing | None = None
         self._statistics = statistics
         self._lines: dict[Model, _Line] = {}  # of the models that are busy, so that an old one can go
 
@@ -80,6 +84,8 @@ class Batcher:
         Raises BusyError where too many rows wait already.
         """
         job = Job(inputs, done)
+        if self.tracing is not None:
+            job.trace = self.tracing.current()
         line = self._lines.get(model)
         if line is None:
             line = self._lines[model] = _Line(model, self._statistics.of(model), asyncio.get_running_loop())
@@ -128,6 +134,8 @@ class Batcher:
             if not job.given_up:
                 answer = Answer(run, rows, started - job.queued)
                 self._statistics.answered(model, len(job.inputs), answer.queue_s, run.seconds)
+                if self.tracing is not None:
+                    self.tracing.ran(job.trace, answer.queue_s, run.seconds, _attributes(model, job, run))
                 job.done(answer)
 
     def _failed(self, line: _Line, batch: Sequence[Job], error: BaseException) -> None:
@@ -214,6 +222,15 @@ class _Line:
         """The model is idle."""
         if self._sweeping is not None:
             self._sweeping.cancel()
+
+
+def _attributes(model: Model, job: Job, run: Run) -> dict[str, str | int]:
+    return {
+        "stillroom.model": model.manifest.name,
+        "stillroom.version": model.manifest.version,
+        "stillroom.rows": len(job.inputs),
+        "stillroom.batch_rows": len(run.prediction.logits_BK),
+    }
 
 
 _Timed = tuple[float, float, Prediction]

@@ -49,6 +49,9 @@ class Settings:
     api_keys_file: Path | None = Field(default=None, description="file of API keys, one a line")
     log_format: LogFormat = Field(default="text", description="text or json")
     access_log: bool = Field(default=False, description="log every request")
+    traces: bool = Field(
+        default=False, description="send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
     model_control: bool = Field(default=False, description="let clients load and unload models by /v2/repository")
     state_dir: Path | None = Field(default=None, description="the only folder that the service may write to")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -28,11 +29,13 @@ from service.predict.numbers import Reader
 from service.protocol import infer
 from service.protocol.about import version_of
 from service.refused import INTERNAL, refused
+from service.tracing import Tracing
 
 logger = logging.getLogger("service")
 
 LARGEST_BODY = 2**19
 """Bytes; what is larger is read in a thread, by FastAPI's route."""
+NOT_TRACED: AbstractContextManager[None] = nullcontext()
 UNUSUAL = frozenset({b"expect", b"transfer-encoding", b"content-encoding", b"upgrade"})
 
 
@@ -107,13 +110,22 @@ class DirectProtocol(LimitedProtocol):
 
     def _ask(self, exchange: Exchange) -> None:
         try:
-            if len(self._state.keys):
-                given = exchange.headers.get(b"authorization")
-                self._state.keys.check(given and given.decode("latin-1"), "predict")
-            asked = exchange.ask()
-            exchange.job = self._state.batcher.submit(asked.model, asked.inputs, partial(self._done, exchange, asked))
+            with self._traced(exchange):
+                if len(self._state.keys):
+                    given = exchange.headers.get(b"authorization")
+                    self._state.keys.check(given and given.decode("latin-1"), "predict")
+                asked = exchange.ask()
+                done = partial(self._done, exchange, asked)
+                exchange.job = self._state.batcher.submit(asked.model, asked.inputs, done)
         except Exception as error:
             self._fail(exchange, error)
+
+    def _traced(self, exchange: Exchange) -> AbstractContextManager[Any]:
+        tracing: Tracing | None = self._state.tracing
+        if tracing is None:
+            return NOT_TRACED
+        exchange.span = tracing.begin({name.decode("latin-1"): v.decode("latin-1") for name, v in self.headers})
+        return tracing.within(exchange.span)
 
     def _done(self, exchange: Exchange, asked: Asked, outcome: Outcome) -> None:
         if isinstance(outcome, StillroomError):
@@ -138,6 +150,10 @@ class DirectProtocol(LimitedProtocol):
     def _write(self, exchange: Exchange, status: int, body: bytes, kind: str, headers: Mapping[str, str]) -> None:
         exchange.complete()
         self._state.statistics.requested("POST", exchange.route, status)
+        if exchange.span is not None:
+            self._state.tracing.end(
+                exchange.span, "POST", exchange.route, status, {"stillroom.request_id": exchange.id}
+            )
         if log.access.isEnabledFor(logging.INFO):
             log.answered("POST", exchange.path.decode(), status, perf_counter() - exchange.started, exchange.id)
         if self.transport.is_closing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from time import perf_counter
+from typing import Any
 
 from service import log
 from service.asked import Asked
@@ -31,6 +32,7 @@ class Exchange:
         self.id = log.identify(headers.get(b"x-request-id"))
         self.parts: list[bytes] = []
         self.job: Job | None = None
+        self.span: Any = None
         self._ask = ask
         self._disconnected = False
 

@@ -5,18 +5,19 @@ The hot routes in front of FastAPI do the same (direct.py). It does not know wha
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from time import perf_counter
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, State
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import log
 from service.asked import JSON
 from service.errors import StillroomError
-from service.front.keys import Keys, is_open, scope_of
+from service.front.keys import is_open, scope_of
 from service.refused import refused
-from service.statistics import Statistics
+from service.tracing import Tracing
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -27,10 +28,9 @@ class Gate:
     What is no route of the API counts as `other`: the page's files, the reference, unknown pages, refused bodies.
     """
 
-    def __init__(self, app: ASGIApp, statistics: Statistics, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, state: State) -> None:
         self.app = app
-        self.statistics = statistics
-        self.keys = keys
+        self.state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands over, and counts when the answer is out."""
@@ -40,6 +40,8 @@ class Gate:
         started, headers = perf_counter(), Headers(scope=scope)
         identity = log.identify(headers.get(log.REQUEST_ID, "").encode("latin-1"))
         log.request_id.set(identity)
+        tracing: Tracing | None = self.state.tracing
+        span = tracing.begin(headers) if tracing is not None else None
         status = 500  # what the client gets where no answer starts
 
         async def watched(message: Message) -> None:
@@ -50,11 +52,14 @@ class Gate:
             await send(message)
 
         try:
-            await (self._refusal(scope, headers) or self.app)(scope, receive, watched)
+            with tracing.within(span) if tracing is not None and span is not None else nullcontext():
+                await (self._refusal(scope, headers) or self.app)(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self.statistics.requested(method, route, status)
+            self.state.statistics.requested(method, route, status)
+            if tracing is not None and span is not None:
+                tracing.end(span, method, route, status, {"stillroom.request_id": identity})
             log.answered(method, scope["path"], status, perf_counter() - started, identity)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
@@ -62,7 +67,7 @@ class Gate:
         if is_open(path):
             return None
         try:
-            self.keys.check(headers.get("authorization"), scope_of(method, path))
+            self.state.keys.check(headers.get("authorization"), scope_of(method, path))
         except StillroomError as error:
             answer = refused(error, method, path)
             return Response(answer.body, answer.status, answer.headers, JSON)

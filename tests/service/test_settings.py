@@ -43,13 +43,14 @@ def test_every_setting_comes_from_its_variable_in_its_own_type():
         "API_KEYS_FILE": "/k",
         "LOG_FORMAT": "json",
         "ACCESS_LOG": "yes",
+        "TRACES": "true",
         "MODEL_CONTROL": "true",
         "STATE_DIR": "/s",
     }
     assert {field.name.upper() for field in fields(Settings)} == values.keys()
     settings = read_settings({}, {f"STILLROOM_{name}": value for name, value in values.items()})
     numbers = [2, 3, 7, 9, 1.5, 4, 1000, 64, 0.5, 8]
-    rest = ["a:predict:0", Path("/k"), "json", True, True, Path("/s")]
+    rest = ["a:predict:0", Path("/k"), "json", True, True, True, Path("/s")]
     assert settings == Settings(*[Path("/m"), "::1", 0, "cpu", *numbers, *rest])
 
 
