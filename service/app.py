@@ -71,8 +71,8 @@ def create_app(settings: Settings) -> FastAPI:
         threads=settings.threads_each,
         spin=settings.threads_each * settings.workers <= usable_cpus(),
         reload_s=settings.reload_s,
-        on_ready=lambda: _announce(settings),
     )
+    app.state.library.when_ready(lambda: _announce(settings))
     app.state.comparing = Exclusive()
     app.state.metrics = Metrics(app.state.statistics, app.state.library)
     problems: dict[int | str, dict[str, Any]] = {

@@ -46,7 +46,7 @@ class Library:
     """Serves the model repository `directory`; `start` looks into it at once and again every `reload_s` seconds.
 
     Every version is loaded, checked and warmed up before anyone can get it. A request keeps the Model that it got,
-    whatever happens to the folder meanwhile. `on_ready` is called once, when the first models can be had.
+    whatever happens to the folder meanwhile.
     """
 
     def __init__(
@@ -57,14 +57,13 @@ class Library:
         threads: int = 1,
         spin: bool = False,
         reload_s: float = 2.0,
-        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
         self._device: Device = device
         self._threads = threads
         self._spin = spin
         self._reload_s = reload_s
-        self._on_ready = on_ready
+        self._when_ready: list[Callable[[], None]] = []
         self._shelves: Mapping[Key, Shelf] = {}  # never changed, only replaced: whoever reads it needs no lock
         self._found: tuple[Mapping[Key, Shelf], dict[tuple[str | None, int | None], Model]] = self._shelves, {}
         """What `get` found on these shelves: it is called for every request."""
@@ -79,6 +78,10 @@ class Library:
     def start(self) -> None:
         """Starts looking, in a thread: loading can take a while."""
         self._thread.start()
+
+    def when_ready(self, call: Callable[[], None]) -> None:
+        """Calls it, in the thread that looks, just before models can be had where there were none."""
+        self._when_ready.append(call)
 
     def stop(self) -> None:
         """Stops looking; what is being loaded is loaded to its end."""
@@ -185,14 +188,14 @@ class Library:
             for name, version in before.keys() - after.keys():
                 why = "it was unloaded" if (name, version) in found else "its folder is gone"
                 log.info("dropped %s/%d: %s", name, version, why)
-            was_empty = not self.models()
+            if not self.models() and any(shelf.model for shelf in after.values()):
+                for call in self._when_ready:
+                    call()
             if after != before:
                 give_back_memory()  # each file was held twice while it was loaded
             self._shelves, self._looked = after, True
             if not self.models():
                 self._once(f"no model in {self.directory} can be served yet: waiting for the trainer to publish one")
-            elif was_empty:
-                self._on_ready()
 
     def _version_folders(self) -> Iterator[tuple[Key, Path]]:
         """Every <name>/<version>/ of the repository; one that was never there is an empty one."""

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -115,6 +116,27 @@ def test_a_worker_that_dies_is_replaced_and_what_it_counted_is_kept(service: Ser
     until(lambda: len(workers(process)) == 3 and first[0] not in workers(process))
     with httpx.Client(base_url=service[0].base_url) as other:
         until(lambda: predicted(other) == before + 6)
+
+
+def test_a_worker_that_is_told_to_end_answers_what_it_accepted(service: Service):
+    """Others are answered all the while; none of them sees the 503 of a worker that still loads."""
+    base, process, done = service[0].base_url, service[1], threading.Event()
+
+    def load() -> set[int]:
+        statuses = set[int]()
+        while not done.is_set():
+            statuses.add(httpx.post(f"{base}/predict", json={"inputs": ROWS}).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(load) for _ in range(4)]
+        for _ in range(3):
+            first = workers(process)
+            os.kill(first[0], signal.SIGTERM)
+            until(lambda first=first: len(workers(process)) == 3 and first[0] not in workers(process))  # type: ignore[misc]
+            time.sleep(0.5)
+        done.set()
+        assert [future.result() for future in futures] == [{200}] * 4
 
 
 def test_sigterm_ends_them_all_when_they_have_answered(tmp_path: Path):

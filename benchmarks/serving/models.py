@@ -5,6 +5,7 @@ It knows networks and manifests, not servers.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from service.manifest import GRAPH, DataReference, FileRecord, ImageSpec, InputSpec, Manifest, Metrics, Role
+from service.manifest import (
+    GRAPH,
+    DataReference,
+    FileRecord,
+    ImageSpec,
+    InputSpec,
+    Manifest,
+    Metrics,
+    Role,
+    read_manifest,
+    write_manifest,
+)
 from trainer.data.split import Part
 from trainer.ensemble import Ensemble, Single
 from trainer.export import multiply_accumulates, to_onnx
@@ -31,6 +43,19 @@ def write_models(models_dir: Path, student: Sequence[int] = STUDENT, member: Seq
     """`bench-student` and `bench-ensemble`, the newest student being what /predict answers with by default."""
     _publish(models_dir, "bench-ensemble", "ensemble", Ensemble(_networks(member, MEMBERS), "arithmetic"))
     _publish(models_dir, "bench-student", "student", Single(_networks(student, 1)[0]))
+
+
+def publish_again(models_dir: Path, name: str) -> int:
+    """The newest version of a model once more, as the next one: its number."""
+    newest = max((models_dir / name).glob("[0-9]*"), key=lambda folder: int(folder.name))
+    version = int(newest.name) + 1
+    staged = models_dir / f".{name}-{version}" / name / str(version)
+    shutil.copytree(newest, staged)
+    manifest = read_manifest(newest)
+    write_manifest(staged, manifest.model_copy(update={"version": version, "created": datetime.now(UTC)}))
+    staged.rename(newest.with_name(str(version)))
+    shutil.rmtree(models_dir / f".{name}-{version}")
+    return version
 
 
 def examples(rows: int, seed: int = 0) -> np.ndarray:

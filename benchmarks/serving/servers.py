@@ -75,7 +75,7 @@ class Running(NamedTuple):
 
     def megabytes(self) -> float:
         """Resident memory of the process and of those that it started."""
-        return sum(_resident(pid) for pid in _family(self.process.pid)) / 2**20
+        return sum(map(resident, family(self.process.pid))) / 2**20
 
 
 @contextmanager
@@ -106,10 +106,12 @@ def _wait(process: subprocess.Popen[bytes], port: int, request: Request) -> None
     raise RuntimeError(f"{process.args!r} answered no request within a minute (exit status {process.returncode})")
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """The process and all that it started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in _family(int(child)))]
+    return [pid, *(each for child in children for each in family(int(child)))]
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -66,6 +66,8 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _HeadTooLargeError
         if not self.begin():
             super().on_headers_complete()
+        if self.is_ending():
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -81,6 +83,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse_head()
         else:
             self.turn_away(400, "the request is not HTTP/1.1")
+
+    def is_ending(self) -> bool:
+        """Whether the process ends: then each connection gets one more answer."""
+        return getattr(self.server_state, "is_ending", False)
 
     def begin(self) -> bool:
         """Whether a subclass takes the request whose head is whole."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+from contextlib import suppress
 from functools import partial
 
 import uvicorn
@@ -16,12 +17,14 @@ from fastapi import FastAPI
 from service.board import Board
 from service.front.connection import LimitedProtocol
 from service.front.direct import DirectProtocol
-from service.front.workers import supervise
+from service.front.workers import READY, supervise
 from service.predict.numbers import Reader
 from service.statistics import Statistics
 
 MOST_AT_ONCE = 64
 """Connections taken from the channel at a time."""
+HANDED_S = 0.1
+"""For a request on a connection that was handed over just before the end."""
 GC_THRESHOLD = 50_000
 
 
@@ -88,7 +91,12 @@ class _Worker(_Server):
     def __init__(self, app: FastAPI, channel: socket.socket) -> None:
         super().__init__(app)
         self._channel = channel
+        app.state.library.when_ready(self._tell)
         self._connecting: set[asyncio.Task[object]] = set()
+
+    def _tell(self) -> None:
+        with suppress(OSError):  # the parent has gone
+            self._channel.send(READY)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, then the channel is listened to."""
@@ -96,11 +104,23 @@ class _Worker(_Server):
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
 
-    def _receive(self) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, after the connections that were handed over already: each is answered once."""
+        self.server_state.is_ending = True  # type: ignore[attr-defined]  # see LimitedProtocol
+        with suppress(OSError):  # the parent has closed it
+            self._channel.shutdown(socket.SHUT_RDWR)  # from now on the parent asks another worker
+        while self._receive():
+            pass
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await asyncio.sleep(HANDED_S)
+        await super().shutdown(sockets=sockets)
+
+    def _receive(self) -> bool:
+        """Takes what the parent hands over; whether there was something."""
         try:
             tokens, descriptors, _, _ = socket.recv_fds(self._channel, MOST_AT_ONCE, MOST_AT_ONCE)
         except BlockingIOError:
-            return
+            return False
         loop = asyncio.get_running_loop()
         for descriptor in descriptors:
             connection = socket.socket(fileno=descriptor)
@@ -111,6 +131,7 @@ class _Worker(_Server):
         if not tokens:
             loop.remove_reader(self._channel.fileno())
             self.should_exit = True
+        return bool(tokens)
 
     def _protocol(self) -> asyncio.Protocol:
         made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]

@@ -15,7 +15,8 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from dataclasses import dataclass
+from typing import NoReturn
 
 log = logging.getLogger("service")
 
@@ -27,12 +28,18 @@ RESPAWN_S = 1.0
 FULL_S = 0.01
 
 
-class Worker(NamedTuple):
-    """A running worker: its process, the channel to it, and when it was started."""
+READY = b"r"
+"""What a worker says on its channel just before it can answer."""
+
+
+@dataclass
+class Worker:
+    """A running worker: its process, the channel to it, when it was started, and whether it said that it is ready."""
 
     pid: int
     channel: socket.socket
     started: float
+    is_ready: bool = False
 
 
 def supervise(listener: socket.socket, count: int, work: Work) -> None:
@@ -47,6 +54,7 @@ class _Supervisor:
         self._workers: list[Worker | None] = [None] * count
         self._turn = 0
         self._stopping = False
+        self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()  # a signal writes a byte, which ends the wait
 
     def run(self) -> None:
@@ -56,17 +64,28 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # the wake-up is enough
-        selector = selectors.DefaultSelector()
-        selector.register(self._listener, selectors.EVENT_READ)
-        selector.register(self._woken, selectors.EVENT_READ)
+        for end in (self._listener, self._woken):
+            self._selector.register(end, selectors.EVENT_READ)
         while not self._stopping:
             self._replace_the_dead()
-            ready = {key.fileobj for key, _ in selector.select(RESPAWN_S if None in self._workers else None)}
-            if self._woken in ready:
+            heard = {key.fileobj for key, _ in self._selector.select(RESPAWN_S if None in self._workers else None)}
+            if self._woken in heard:
                 self._woken.recv(4096)
-            if self._listener in ready:
+            for worker in self._workers:
+                if worker is not None and worker.channel in heard:
+                    self._listen_to(worker)
+            if self._listener in heard:
                 self._accept()
         self._end()
+
+    def _listen_to(self, worker: Worker) -> None:
+        """It says that it is ready, or nothing more, since it is ending."""
+        try:
+            worker.is_ready = worker.channel.recv(16) == READY
+        except OSError:
+            worker.is_ready = False
+        if not worker.is_ready:
+            self._selector.unregister(worker.channel)
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -85,11 +104,12 @@ class _Supervisor:
                 time.sleep(FULL_S)
 
     def _hand_over(self, connection: socket.socket) -> bool:
-        """To the next worker that takes it; whether there was one."""
+        """To the next worker that takes it; whether there was one. While none is ready, whoever says so is asked."""
+        is_any_ready = any(worker is not None and worker.is_ready for worker in self._workers)
         for _ in self._workers:
             self._turn = (self._turn + 1) % len(self._workers)
             worker = self._workers[self._turn]
-            if worker is not None:
+            if worker is not None and (worker.is_ready or not is_any_ready):
                 try:
                     socket.send_fds(worker.channel, [b"\0"], [connection.fileno()])
                 except OSError:  # its channel is full, or it is dying
@@ -103,7 +123,9 @@ class _Supervisor:
                 pid, status = os.waitpid(worker.pid, os.WNOHANG)
                 if pid == 0:
                     continue
-                log.error("worker %d ended (%s): it is replaced", index, _how(status))
+                log.error("worker %d ended (%s): it is replaced", index, how(status))
+                if worker.is_ready or worker.channel in self._selector.get_map():
+                    self._selector.unregister(worker.channel)
                 worker.channel.close()
                 self._workers[index] = None
                 if time.monotonic() - worker.started < RESPAWN_S:
@@ -117,6 +139,7 @@ class _Supervisor:
         if pid == 0:
             self._become(index, mine, its)
         its.close()
+        self._selector.register(mine, selectors.EVENT_READ)
         return Worker(pid, mine, time.monotonic())
 
     def _become(self, index: int, mine: socket.socket, its: socket.socket) -> NoReturn:
@@ -126,6 +149,7 @@ class _Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            self._selector.close()
             others = [worker.channel for worker in self._workers if worker is not None]
             for end in (self._listener, self._woken, self._waker, mine, *others):
                 end.close()
@@ -146,6 +170,7 @@ class _Supervisor:
             os.waitpid(worker.pid, 0)
 
 
-def _how(status: int) -> str:
+def how(status: int) -> str:
+    """How a process ended, in words, from what `waitpid` gave."""
     code = os.waitstatus_to_exitcode(status)
     return f"signal {-code}" if code < 0 else f"exit status {code}"

@@ -251,7 +251,8 @@ def test_a_repository_that_vanishes_keeps_its_models(tmp_path: Path, caplog: pyt
 def test_it_says_once_that_it_waits_and_once_that_it_is_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """And for which folder."""
     ready: list[bool] = []
-    found = library(tmp_path / "models", on_ready=lambda: ready.append(True))
+    found = library(tmp_path / "models")
+    found.when_ready(lambda: ready.append(bool(found.models())))
     found.scan()
     found.scan()
     waiting = f"no model in {tmp_path / 'models'} can be served yet: waiting for the trainer to publish one"
@@ -259,13 +260,14 @@ def test_it_says_once_that_it_waits_and_once_that_it_is_ready(tmp_path: Path, ca
     write_model(tmp_path / "models")
     found.scan()
     found.scan()
-    assert ready == [True]
+    assert ready == [False]  # just before
 
 
 def test_the_thread_finds_what_appears_while_it_runs(tmp_path: Path):
     """From start to stop."""
     ready = threading.Event()
-    found = library(tmp_path, reload_s=0.01, on_ready=ready.set)
+    found = library(tmp_path, reload_s=0.01)
+    found.when_ready(ready.set)
     found.start()
     try:
         write_model(tmp_path)
