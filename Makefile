@@ -28,8 +28,8 @@ train: $(VENV)/.installed ## train the digits and publish the next version
 test: $(VENV)/.installed-dev lint ## lint, types, the whole test suite
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-check-gpu: $(VENV)/.installed-dev ## the tests that need a GPU
-	$(BIN)/python -m pytest -m gpu
+check-gpu: $(VENV)/.installed-dev ## whatever needs a GPU: tests, training, serving, /compare; writes docs/results/gpu.md
+	$(BIN)/python -m benchmarks.gpu
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
