@@ -221,6 +221,7 @@ class Library:
             return before
         place = f"{folder.parent.name}/{folder.name}"
         try:
+            self._check_inside(folder)
             model = load_model(folder, device=self._device, threads=self._threads, spin=self._spin)
         except (ModelError, SettingsError) as error:
             reason = str(error)
@@ -235,6 +236,11 @@ class Library:
             )
             return Shelf(fingerprint, model)
         return Shelf(fingerprint, before.model if before else None, reason)
+
+    def _check_inside(self, folder: Path) -> None:
+        """Raises ModelError for a link out of the repository: whoever may write to it could have any folder read."""
+        if not folder.resolve().is_relative_to(self.directory.resolve()):
+            raise ModelError(f"{folder.parent.name}/{folder.name}: it is a link that leaves the repository")
 
     def _watch(self) -> None:
         self.scan()

@@ -248,6 +248,25 @@ def test_a_repository_that_vanishes_keeps_its_models(tmp_path: Path, caplog: pyt
     assert caplog.messages == [f"cannot read the model repository {root}: No such file or directory"]
 
 
+@pytest.mark.parametrize("linked", ["digits-student", "digits-student/1"])
+def test_a_link_that_leaves_the_repository_is_refused(linked: str, tmp_path: Path):
+    """Of a model or of a version; one that stays inside is a folder like any other."""
+    root, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    write_model(elsewhere)
+    (root / linked).parent.mkdir(parents=True)
+    (root / linked).symlink_to(elsewhere / linked)
+    found = scanned(root)
+    assert names(found) == []
+    assert [refusal.reason for refusal in found.refused] == [
+        "digits-student/1: it is a link that leaves the repository"
+    ]
+    inside = tmp_path / "inside"
+    write_model(inside / ".store")
+    (inside / linked).parent.mkdir(parents=True, exist_ok=True)
+    (inside / linked).symlink_to(inside / ".store" / linked)
+    assert names(scanned(inside)) == ["digits-student/1"]
+
+
 def test_it_says_once_that_it_waits_and_once_that_it_is_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """And for which folder."""
     ready: list[bool] = []
