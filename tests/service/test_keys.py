@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from service.__main__ import main
 from service.errors import RefusedError, SettingsError, UnknownKeyError
@@ -17,6 +19,7 @@ from service.front.keys import SCOPES, Keys, make_key, read_keys
 from tests.repositories import examples, write_pair
 from tests.served import free_port, serving
 
+CHROMIUM = shutil.which("chromium")
 BODY = json.dumps({"inputs": examples(1)[0].tolist()}).encode()
 
 
@@ -168,3 +171,24 @@ def test_no_key_is_ever_logged(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.DEBUG), pytest.raises(UnknownKeyError):
         read_keys(KEYS["predict"][1], None).check("Bearer sr-secret", None)
     assert "sr-secret" not in caplog.text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH (apt-get install chromium)")
+def test_the_page_asks_for_a_key_once(tmp_path: Path):
+    """And goes on with it; a wrong one is told."""
+    secret, line = make_key("page", ["predict", "compare"])
+    write_pair(tmp_path)
+    with serving(tmp_path, free_port(), "--api-keys", line) as service, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        for given, text in ((secret, "digits-student"), ("sr-wrong", "is none of this service's")):
+            asked: list[str] = []
+            page = browser.new_context().new_page()
+            page.on(
+                "dialog", lambda dialog, given=given, asked=asked: (asked.append(dialog.message), dialog.accept(given))
+            )
+            page.goto(str(service.base_url))
+            expect(page.locator("body")).to_contain_text(text, timeout=10_000)
+            assert asked[0] == "This service asks for an API key (scopes predict and compare):"
+            if given == secret:
+                assert len(asked) == 1
+        browser.close()
