@@ -35,6 +35,7 @@ from tests.test_containers import last, variables
 DEPLOY = ROOT / "deploy"
 README = (DEPLOY / "README.md").read_text()
 MONITORING = ("prometheus", "grafana")
+NO_RAY_SERVE = "Ray Serve is not installed: pip install 'ray[serve]'"
 PROVISIONED = "/etc/grafana/provisioning/"
 
 
@@ -94,7 +95,6 @@ def test_prometheus_reads_the_service_of_the_compose_file():
     """By its name, on the port that its image exposes, at a route that exists."""
     (job,) = read("deploy/prometheus.yml")["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"service:{last('service', 'EXPOSE')}"]}]
-    assert "service" in COMPOSE
     assert job["metrics_path"] in routes()
 
 
@@ -107,16 +107,12 @@ def test_the_comment_on_keys_can_be_taken_at_its_word():
     assert f"--scopes {scope_of('GET', job['metrics_path'])}" in text
 
 
-def test_plain_compose_starts_no_monitoring():
-    """`docker compose up` is the service and the trainer; both others have one profile."""
-    assert {name for name, service in COMPOSE.items() if "profiles" not in service} == {"service", "trainer"}
-    assert {name: COMPOSE[name]["profiles"] for name in MONITORING} == dict.fromkeys(MONITORING, ["monitoring"])
-
-
 @pytest.mark.parametrize("name", MONITORING)
-def test_monitoring_is_pinned_local_and_hardened(name: str):
-    """An exact version, this machine alone, a read-only root without capabilities; our files cannot be written."""
+def test_monitoring_is_pinned_local_hardened_and_asked_for(name: str):
+    """An exact version, this machine alone, a read-only root without capabilities, our files read-only, a profile."""
     service = COMPOSE[name]
+    assert service["profiles"] == ["monitoring"]
+    assert "profiles" not in COMPOSE["service"]
     assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", service["image"])
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service["ports"])
     for key in ("read_only", "cap_drop", "security_opt"):
@@ -160,59 +156,55 @@ def test_the_readme_tells_what_each_file_is_for():
 
 
 @contextmanager
-def ray_serving(configuration: Path, home: Path) -> Iterator[None]:
-    """`serve run` over a configuration; ended by Ctrl-C. Ray keeps its files in `home`."""
+def ray_serving(configuration: Path, port: int) -> Iterator[httpx.Client]:
+    """`serve run` over a configuration, on a Ray of its own, with models; ended by Ctrl-C."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ray.serve.scripts", "run", str(configuration)],
-        cwd=ROOT,
-        env={**kept, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    own = {"HOME": str(configuration.parent), "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-m", "ray.serve.scripts", "run", str(configuration)]
+    log = configuration.with_suffix(".log")
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env={**kept, **own}, stdout=output, stderr=subprocess.STDOUT)
     try:
-        yield
-        assert process.poll() is None
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            for _ in range(300):
+                if process.poll() is not None or is_ready(client):
+                    break
+                time.sleep(0.3)
+            assert is_ready(client), log.read_text()
+            yield client
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
 
 
+def is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def test_ray_serves_the_same_answers(tmp_path: Path):
-    """The configuration that ships, on a Ray cluster of this machine: both models answer what numpy computes."""
-    pytest.importorskip("ray.serve", reason="needs pip install 'ray[serve]'")
+    """The configuration that ships, on a Ray of this machine: both models answer what numpy computes."""
+    pytest.importorskip("ray.serve", reason=NO_RAY_SERVE)
     write_pair(tmp_path / "models")
     configuration, port = read("deploy/ray_serve.yaml"), free_port()
     configuration["http_options"]["port"] = port
     configuration["applications"][0]["args"]["models_dir"] = str(tmp_path / "models")
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(configuration))
     inputs = examples(3)[0]
-    with (
-        ray_serving(tmp_path / "serve.yaml", tmp_path),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
-    ):
-        wait_for_models(client)
+    with ray_serving(tmp_path / "serve.yaml", port) as client:
         for model, seed in (("digits-ensemble", 0), ("digits-student", 1)):
             answer = client.post("/predict", json={"model": model, "inputs": inputs.tolist()})
             assert answer.status_code == 200, answer.text
-            assert answer.json()["probabilities"] == pytest.approx(known_probabilities(inputs, seed=seed), abs=1e-5)
-        assert client.post("/predict", json={"model": "nope", "inputs": []}).status_code == 404
-
-
-def wait_for_models(client: httpx.Client) -> None:
-    for _ in range(300):
-        try:
-            if client.get("/health/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.3)
-    raise AssertionError("Ray serves no models after a minute and a half")
+            known = known_probabilities(inputs, seed=seed)
+            np.testing.assert_allclose(answer.json()["probabilities"], known, atol=1e-5)
+        assert client.post("/predict", json={"model": "nope", "inputs": inputs.tolist()}).status_code == 404
 
 
 def test_a_misspelt_argument_of_the_ray_application_is_told():
     """With those that there are."""
-    pytest.importorskip("ray.serve", reason="needs pip install 'ray[serve]'")
+    pytest.importorskip("ray.serve", reason=NO_RAY_SERVE)
     code = "from deploy.ray_serve import application; application({'model_dir': 'models'})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "SettingsError: unknown argument 'model_dir'; available: models_dir, host, port," in done.stderr
