@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +27,7 @@ from service.model import open_session
 from service.settings import Settings, flag_of, help_of, read_settings
 from service.tracing import check_traces
 
+BACKLOG = 2048
 VERBS = ("serve", "key")
 PROBE = (
     b'\x08\x08:;\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
@@ -72,7 +75,7 @@ def serve(settings: Settings) -> None:
     if settings.state_dir is not None:
         make_state_dir(settings.state_dir)
     if settings.device == "cuda":
-        check_cuda()
+        check_cuda(apart=settings.workers > 1)
     with listen(settings.host, settings.port) as listener:
         app = create_app(replace(settings, port=listener.getsockname()[1]))
         if settings.workers == 1:
@@ -115,7 +118,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
-        listener.listen()
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -124,8 +127,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def check_cuda() -> None:
-    """Raises SettingsError where onnxruntime cannot run a graph with CUDA, whatever it was built with."""
+def check_cuda(*, apart: bool = False) -> None:
+    """Raises SettingsError where onnxruntime cannot run a graph with CUDA, whatever it was built with.
+
+    Where workers are forked it is tried in a process `apart`: CUDA that was started does not survive a fork.
+    """
+    if apart:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(check_cuda).result()
+        return
     try:
         open_session(PROBE, device="cuda", threads=1)
     except SettingsError:

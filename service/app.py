@@ -21,7 +21,7 @@ from service.batching import Batcher
 from service.body import BodyLimit, in_words
 from service.comparison import api as comparison
 from service.comparison.exclusive import Exclusive
-from service.errors import InputError, StillroomError
+from service.errors import InputError, StillroomError, UnknownKeyError
 from service.front.gate import Gate
 from service.front.keys import read_keys
 from service.health import Metrics
@@ -116,6 +116,8 @@ class _Service(FastAPI):
         schema = super().openapi()
         content = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
         try:
+            if len(self.state.keys):  # the reference is open, the examples are not
+                raise UnknownKeyError
             content["example"] = predict.example(self.state.library, self.state.library.get())
         except StillroomError:  # no model yet, or none with held-out examples: the reference goes without
             content.pop("example", None)

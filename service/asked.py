@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from service.answers import Answer
 from service.model import Model
 
+
+class SlowRequestError(Exception):
+    """Never answered: whoever reads a request in the event loop reads it again in a thread."""
+
+
 JSON = "application/json"
 
 

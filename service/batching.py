@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -35,13 +36,14 @@ Done = Callable[[Outcome], None]
 class Job:
     """The rows of one request that waits for its answer; whoever no longer wants it sets `given_up`."""
 
-    __slots__ = ("alone", "done", "given_up", "inputs", "queued", "trace")
+    __slots__ = ("alone", "done", "given_up", "inputs", "queued", "settled", "trace")
 
     def __init__(self, inputs: NDArray[np.float32], done: Done) -> None:
         self.inputs = inputs
         self.done = done
         self.queued = perf_counter()
         self.given_up = False
+        self.settled = False
         self.trace: Any = None  # to which its spans belong
         self.alone = False  # after a run that failed: to see which of its requests it was
 
@@ -98,7 +100,7 @@ class Batcher:
 
     def _next(self, line: _Line) -> None:
         """Runs the next batch of a model, or leaves it where nothing waits."""
-        batch = line.take(self._max_batch)
+        batch = line.take(self._max_batch, partial(self._is_wanted, line.model))
         if not batch:
             del self._lines[line.model]
             line.stop()
@@ -131,7 +133,8 @@ class Batcher:
         first = 0
         for job in batch:
             rows = slice(first, first := first + len(job.inputs))
-            if not job.given_up:
+            if self._is_wanted(model, job):
+                job.settled = True
                 answer = Answer(run, rows, started - job.queued)
                 self._statistics.answered(model, len(job.inputs), answer.queue_s, run.seconds)
                 if self.tracing is not None:
@@ -163,10 +166,17 @@ class Batcher:
             )
 
     def _refuse(self, model: Model, job: Job, reason: str, error: StillroomError) -> None:
-        if not job.given_up:
-            job.given_up = True
+        if self._is_wanted(model, job):
+            job.settled = True
             self._statistics.failed(model, reason, perf_counter() - job.queued)
             job.done(error)
+
+    def _is_wanted(self, model: Model, job: Job) -> bool:
+        """Whether it is still to be answered; counts one whose client has gone."""
+        if job.given_up and not job.settled:
+            job.settled = True
+            self._statistics.failed(model, "gone", perf_counter() - job.queued)
+        return not job.settled
 
 
 class _Line:
@@ -192,14 +202,14 @@ class _Line:
             self.jobs.appendleft(job)
             self._count(len(job.inputs))
 
-    def take(self, max_batch: int) -> list[Job]:
-        """The next batch, as far as it fits; a request that was given up meanwhile is left out."""
+    def take(self, max_batch: int, is_wanted: Callable[[Job], bool]) -> list[Job]:
+        """The next batch, as far as it fits, of what is still wanted."""
         batch: list[Job] = []
         rows = 0
         while self.jobs and (not batch or not (batch[0].alone or rows + len(self.jobs[0].inputs) > max_batch)):
             job = self.jobs.popleft()
             self._count(-len(job.inputs))
-            if not job.given_up:
+            if is_wanted(job):
                 batch.append(job)
                 rows += len(job.inputs)
         return batch

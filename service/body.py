@@ -21,34 +21,28 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.encoding import decompressed
-from service.errors import InputError, MalformedError, TooLargeError
+from service.errors import BusyError, InputError, MalformedError, TooLargeError
 from service.manifest import Manifest
+from service.words import KINDS, shown
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
 LONGEST_SHOWN = 10_000
+AT_ONCE = 8
 LARGE_BODY = 2**16
 """Bytes from which on a body is parsed in a thread: below, a hop to one costs more than it saves."""
 
-KINDS = {
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-    bytes: "a file",
-    type(None): "null",
-}
-"""What a value that was sent is called in an error."""
-
 
 class BodyLimit:
-    """ASGI middleware: refuses a body of more than `max_bytes`, by its Content-Length at once, else by counting."""
+    """ASGI middleware: refuses a body of more than `max_bytes`, by its Content-Length at once, else by counting.
+
+    All bodies that are being received or answered may hold AT_ONCE times as much.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers 413 or hands over."""
@@ -68,11 +62,19 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
+            self.held += len(message.get("body", b""))
+            if self.held > AT_ONCE * self.max_bytes:
+                raise BusyError(
+                    f"the bodies of all requests hold more than {AT_ONCE * self.max_bytes} bytes: try again"
+                )
             if received > self.max_bytes:
                 raise TooLargeError(f"the body has more than {self.max_bytes} bytes, the most that is taken")
             return message
 
-        await self.app(scope, counted, send)
+        try:
+            await self.app(scope, counted, send)
+        finally:
+            self.held -= received
 
 
 async def read_body(request: Request) -> bytes:
@@ -132,14 +134,6 @@ def in_words(problem: Mapping[str, Any], place: Sequence[int | str], kind: type[
     if problem["type"] == "missing" and kind is not None and name in kind.model_fields:
         return f"{name} is missing: {kind.model_fields[name].description}"
     return f"{name}: got {shown(problem['input'])}, {problem['msg'].replace('Input should be', 'expected', 1)}"
-
-
-def shown(value: object) -> str:
-    """A value of a request in an error: as JSON, shortened; a list or an object by its kind alone."""
-    if isinstance(value, list | dict | bytes):
-        return KINDS[type(value)]
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def parse_inputs(value: object, manifest: Manifest, max_rows: int) -> NDArray[np.float32]:

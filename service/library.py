@@ -16,6 +16,7 @@ from typing import NamedTuple
 from service.errors import BusyError, ModelError, NotFoundError, SettingsError
 from service.machine import give_back_memory
 from service.model import Device, Model, load_model
+from service.words import short
 
 log = logging.getLogger("service")
 
@@ -80,7 +81,7 @@ class Library:
         self._thread.start()
 
     def when_ready(self, call: Callable[[], None]) -> None:
-        """Calls it, in the thread that looks, just before models can be had where there were none."""
+        """Calls it, in the thread that looks, when models can be had where there were none."""
         self._when_ready.append(call)
 
     def stop(self) -> None:
@@ -109,7 +110,9 @@ class Library:
             name = _default(models).manifest.name
         versions = {key[1]: model for key, model in models.items() if key[0] == name}
         if not versions:
-            raise NotFoundError(f"unknown model {name!r}; available: {', '.join(sorted({key[0] for key in models}))}")
+            raise NotFoundError(
+                f"unknown model {short(name)!r}; available: {', '.join(sorted({key[0] for key in models}))}"
+            )
         if version is None:
             return max(versions.values(), key=_age)
         if version not in versions:
@@ -188,14 +191,15 @@ class Library:
             for name, version in before.keys() - after.keys():
                 why = "it was unloaded" if (name, version) in found else "its folder is gone"
                 log.info("dropped %s/%d: %s", name, version, why)
-            if not self.models() and any(shelf.model for shelf in after.values()):
-                for call in self._when_ready:
-                    call()
+            was_empty = not self.models()
             if after != before:
                 give_back_memory()  # each file was held twice while it was loaded
             self._shelves, self._looked = after, True
             if not self.models():
                 self._once(f"no model in {self.directory} can be served yet: waiting for the trainer to publish one")
+            elif was_empty:
+                for call in self._when_ready:
+                    call()
 
     def _version_folders(self) -> Iterator[tuple[Key, Path]]:
         """Every <name>/<version>/ of the repository; one that was never there is an empty one."""

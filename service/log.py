@@ -52,7 +52,8 @@ class _Text(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         identity = _identity(record)
-        return super().formatMessage(record) + (f" [{identity}]" if identity else "")
+        line = super().formatMessage(record) + (f" [{identity}]" if identity else "")
+        return line.replace("\n", "\\n").replace("\r", "\\r")  # a path may hold them, and would forge a line
 
 
 class _Json(logging.Formatter):

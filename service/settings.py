@@ -39,7 +39,9 @@ class Settings:
     )
     max_batch: Count = Field(default=1024, description="rows that one request may send and one run may hold")
     max_queue: Count = Field(default=8192, description="rows that may wait for one model; one more gets a 503")
-    timeout_s: Seconds = Field(default=30.0, description="seconds after which a model's answer is a 504")
+    timeout_s: Seconds = Field(
+        default=30.0, description="seconds for a request to come in (408) and a model to answer (504)"
+    )
     drain_s: Count = Field(default=10, description="seconds after SIGTERM for what is in flight")
     max_body_bytes: Count = Field(default=32 * 2**20, description="bytes of the largest request body")
     max_image_pixels: Count = Field(default=20_000_000, description="pixels of the largest image")

@@ -6,6 +6,7 @@ into what they read: Prometheus's metrics or the protocol's statistics. It does 
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from collections import defaultdict
@@ -16,6 +17,8 @@ from pydantic import TypeAdapter
 
 from service.board import Board
 from service.model import Model
+
+log = logging.getLogger("service")
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the histograms' buckets: a student answers in well under a millisecond."""
@@ -97,6 +100,7 @@ class Statistics:
         self.counts = Counts()
         self._board: Board | None = None
         self._slot = 0
+        self._is_full = False
 
     def share(self, board: Board, slot: int) -> None:
         """From now on `total` is that of all processes; goes on with what the one that had this slot had counted."""
@@ -107,11 +111,18 @@ class Statistics:
 
     def publish(self) -> None:
         """Shows the other processes what was counted. It is to be called now and then."""
-        if self._board is not None:
+        if self._board is None:
+            return
+        try:
             self._board.write(self._slot, orjson.dumps(self.counts, option=orjson.OPT_NON_STR_KEYS))
+        except ValueError:
+            if not self._is_full:
+                log.exception("the counts of this worker are shown to the others no more")
+            self._is_full = True
 
     def total(self) -> Counts:
         """What was counted, as a copy: here to this moment, elsewhere when it was published last."""
+        self.publish()  # whoever is asked next must not know less
         total = Counts()
         total.add(self.counts)
         if self._board is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.board import SLOT_BYTES, Board
+from service.board import HALF_BYTES, Board
 from service.statistics import Statistics
 from tests.repositories import examples, write_pair
 from tests.served import free_port, running
@@ -166,16 +166,19 @@ def test_a_slot_is_read_as_it_was_written():
     board.write(1, b"abc")
     board.write(1, b"de")
     assert (board.read(0), board.read(1)) == (None, b"de")
-    with pytest.raises(ValueError, match=f"got {SLOT_BYTES} bytes for a slot"):
-        board.write(0, b"x" * SLOT_BYTES)
+    with pytest.raises(ValueError, match=f"got {HALF_BYTES} bytes for a slot"):
+        board.write(0, b"x" * HALF_BYTES)
 
 
-def test_a_slot_that_is_half_written_is_not_read():
-    """Length and bytes do not fit together."""
+def test_what_is_half_written_is_not_read():
+    """What was there before it is."""
     board = Board(1)
     board.write(0, b"abc")
-    board._memory[14:15] = b"x"
-    assert board.read(0) is None
+    board.write(0, b"def")
+    board._memory[22:23] = b"x"  # of the half that was written last
+    assert board.read(0) == b"abc"
+    board.write(0, b"ghi")
+    assert board.read(0) == b"ghi"
 
 
 def test_statistics_are_those_of_all_and_go_on_after_a_death():

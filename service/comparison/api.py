@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 
@@ -54,17 +55,17 @@ def _compare(raw: bytes, library: Library, settings: Settings, batcher: Batcher,
     asked = read_request(parse_json_object(raw))
     # Held by the thread and not by the request: the measurement goes on where a client has gone.
     with comparing.held():
-        plan, models = _plan(asked, settings), choose(library, asked.models)
+        plan, models = _plan(asked, settings, comparing.check), choose(library, asked.models)
         data, before = _data(asked, plan, models, library), batcher.runs
         report = compare(models, data, plan)
         return report.model_copy(update={"other_runs": batcher.runs - before})
 
 
-def _plan(asked: CompareRequest, settings: Settings) -> Plan:
+def _plan(asked: CompareRequest, settings: Settings, check: Callable[[], None]) -> Plan:
     batch = asked.batch or min(DEFAULT_BATCH, settings.max_batch)
     if batch > settings.max_batch:
         raise InputError(f"batch: got {batch}, expected 1 to {settings.max_batch}, which is this service's max_batch")
-    return Plan(batch, asked.blocks or DEFAULT_BLOCKS, asked.seed or 0, settings.max_batch)
+    return Plan(batch, asked.blocks or DEFAULT_BLOCKS, asked.seed or 0, settings.max_batch, check)
 
 
 def _data(asked: CompareRequest, plan: Plan, models: list[Model], library: Library) -> Data:

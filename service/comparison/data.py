@@ -13,12 +13,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from service.body import shown
 from service.errors import InputError
 from service.held_out import read_held_out
 from service.library import Library
 from service.manifest import HELD_OUT, Manifest
 from service.model import Model
+from service.words import shown
 
 
 @dataclass(frozen=True)

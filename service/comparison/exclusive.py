@@ -26,7 +26,17 @@ class Exclusive:
 
     def __init__(self) -> None:
         self._file = _nameless_file()
+        self._ending = threading.Event()
         weakref.finalize(self, os.close, self._file)
+
+    def end(self) -> None:
+        """The service ends: whatever is running is to stop soon."""
+        self._ending.set()
+
+    def check(self) -> None:
+        """To be called now and then while it is held. Raises BusyError where the service ends."""
+        if self._ending.is_set():
+            raise BusyError("the service is ending, and the comparison with it: ask again", RETRY_S)
 
     @contextmanager
     def held(self) -> Iterator[None]:

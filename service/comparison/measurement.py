@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +19,16 @@ LONGEST_S = 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: rows in a batch, blocks for each model and batch size, the seed; rows that one run may hold."""
+    """How to measure: rows in a batch, blocks for each model and batch size, the seed; rows that one run may hold.
+
+    `check` is called between any two blocks, and may raise.
+    """
 
     batch: int
     blocks: int
     seed: int
     max_batch: int
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,18 @@ def measure(models: Sequence[Model], data: Data, plan: Plan) -> list[Measured]:
     _check_time([speed.block_s(call_s) for size in sizes for call_s in calls_s[size]], plan.blocks, answers_s)
     log_ps = [log_probabilities(model, data.inputs, plan.max_batch) for model in models]
     order = np.random.default_rng(plan.seed)
-    blocks = {size: _timed(streams[size], plan.blocks, order) for size in sizes}
+    blocks = {size: _timed(streams[size], plan, order) for size in sizes}
     return [
         Measured(model, log_ps[index], {size: blocks[size][index] for size in sizes})
         for index, model in enumerate(models)
     ]
 
 
-def _timed(streams: Sequence[speed.Stream], blocks: int, order: np.random.Generator) -> list[list[Seconds]]:
+def _timed(streams: Sequence[speed.Stream], plan: Plan, order: np.random.Generator) -> list[list[Seconds]]:
     """The kept latencies of each stream's blocks."""
     kept: list[list[Seconds]] = [[] for _ in streams]
-    for index, latencies_s in speed.timed_blocks(streams, blocks, order):
+    for index, latencies_s in speed.timed_blocks(streams, plan.blocks, order):
+        plan.check()
         kept[index].append(latencies_s)
     return kept
 

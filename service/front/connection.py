@@ -6,6 +6,7 @@ It knows connections, not routes. https://www.rfc-editor.org/rfc/rfc9112
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Mapping, Sized
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LARGEST_HEAD = 2**16
 """Bytes of a request line and its headers."""
+UPGRADE = re.compile(rb"(\r\n)upgrade:", re.IGNORECASE)
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
@@ -27,11 +29,14 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, *values: Any, most_connections: int, **named: Any) -> None:
         super().__init__(*values, **named)
         self._most_connections = most_connections
-        self._part = 0
-        """Counts the beginnings and the ends of requests."""
-        self._head_bytes: int | None = 0
-        """Of a head that is not complete yet; None in a body."""
+        self._is_in_body = False
+        self._is_receiving = False
+        """Whether a request has begun and is not whole."""
         self._receiving_since: float | None = None
+        self._stuck_since: float | None = None
+        """Since when the client has not read, or not let the connection end."""
+        self._silent_bytes, self._progress = 0, 0
+        """Bytes that were neither of a body nor the end of anything; the other counts what was."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Takes it, or says that there are too many."""
@@ -43,25 +48,36 @@ class LimitedProtocol(HttpToolsProtocol):
             self.turn_away(503, text, {"Retry-After": "1"})
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn's; a head without an end is refused."""
+        """As uvicorn's; a head, a trailer or a chunk's extension without an end is refused."""
         if self.transport.is_closing():
             return
-        part = self._part
+        if not self._is_receiving:
+            if self._receiving_since is None and self._is_answered():
+                self._receiving_since = monotonic()  # even if it is but an empty line: it ends the keep-alive timer
+            if b"pgrade" in data:
+                data = _without_upgrade(data)
+        progress = self._progress
         super().data_received(data)
-        if self._head_bytes is not None and self._part == part:  # all of it was of this head
-            self._head_bytes += len(data)
-            if self._head_bytes > LARGEST_HEAD:
-                self._refuse_head()
+        self._silent_bytes = self._silent_bytes + len(data) if self._progress == progress else 0
+        if self._silent_bytes > LARGEST_HEAD:
+            self._refuse_head()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins. Its time is not counted while one before it is unanswered, since it is not read then."""
         super().on_message_begin()
-        self._part += 1
-        self._head_bytes, self._receiving_since = 0, monotonic()
+        self._progress += 1
+        self._is_receiving = True
+        self._receiving_since = monotonic() if self._is_answered() else None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; trailers are left out, as they may be (RFC 9110, section 6.5.1)."""
+        if not self._is_in_body:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is whole. One that came at once, too, has a limit."""
-        self._head_bytes = None
+        self._progress += 1
+        self._is_in_body = True
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > LARGEST_HEAD:
             raise _HeadTooLargeError
         if not self.begin():
@@ -69,12 +85,35 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.is_ending():
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._progress += 1
+        if not self.part(body):
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The request is whole."""
-        self._part += 1
-        self._head_bytes, self._receiving_since = 0, None
+        self._progress += 1
+        self._is_in_body = self._is_receiving = False
+        self._receiving_since = None
         if not self.end():
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's; the time of a request that was begun meanwhile counts from now on."""
+        super().on_response_complete()
+        if self._is_receiving and self._receiving_since is None:
+            self._receiving_since = monotonic()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        self._stuck_since = self._stuck_since or monotonic()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self._stuck_since = None
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be read as HTTP, or not as a whole."""
@@ -88,25 +127,33 @@ class LimitedProtocol(HttpToolsProtocol):
         """Whether the process ends: then each connection gets one more answer."""
         return getattr(self.server_state, "is_ending", False)
 
-    def begin(self) -> bool:
-        """Whether a subclass takes the request whose head is whole."""
-        return False
+    def look_after(self, seconds: float) -> None:
+        """Gives up a request that has been coming in, or an answer that has not been read, for longer than that.
 
-    def end(self) -> bool:
-        """Whether a subclass has taken the request that is whole."""
-        return False
-
-    def is_late(self, seconds: float) -> bool:
-        """Whether a request has been coming in for longer than that."""
-        return self._receiving_since is not None and monotonic() - self._receiving_since > seconds
+        It is to be called now and then.
+        """
+        now = monotonic()
+        if self.transport.is_closing():
+            self._stuck_since = self._stuck_since or now
+        if self._stuck_since is not None and now - self._stuck_since > seconds:
+            self.transport.abort()
+        elif self._receiving_since is not None and now - self._receiving_since > seconds:
+            self.turn_away(408, f"the request was not whole within {seconds:g} s")
 
     def turn_away(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-        """Says why and closes, where nothing else is being answered."""
-        if not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-                body = orjson.dumps({"error": text})
-                self.write_answer(status, body, {"content-type": "application/json", **(headers or {})}, close=True)
-            self.transport.close()
+        """Says why and closes. A request before this one that is unanswered is answered first, and nothing is said."""
+        if self.transport.is_closing():
+            return
+        if not self._is_answered() and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            self._receiving_since = None
+            return
+        is_told = self._is_in_body and self._is_answered()
+        if not is_told and (self._is_answered() or not self.cycle.response_started):
+            body = orjson.dumps({"error": text})
+            self.write_answer(status, body, {"content-type": "application/json", **(headers or {})}, close=True)
+        self.transport.close()
 
     def write_answer(self, status: int, body: bytes, headers: Mapping[str, str], *, close: bool) -> None:
         """A whole answer, in one piece."""
@@ -116,12 +163,37 @@ class LimitedProtocol(HttpToolsProtocol):
         lines.append(b"connection: close\r\n\r\n" if close else b"\r\n")
         self.transport.write(b"".join([*lines, body]))
 
+    def _is_answered(self) -> bool:
+        """Whether nothing that was asked before waits for its answer."""
+        return self.cycle is None or self.cycle.response_complete
+
     def _refuse_head(self) -> None:
         self.turn_away(431, f"the head of the request has more than {LARGEST_HEAD} bytes, the most that is taken")
+
+    def begin(self) -> bool:
+        """Whether a subclass takes the request whose head is whole."""
+        return False
+
+    def part(self, body: bytes) -> bool:
+        """Whether a subclass has taken the request of which this is a part of the body."""
+        return False
+
+    def end(self) -> bool:
+        """Whether a subclass has taken the request that is whole."""
+        return False
 
 
 class _HeadTooLargeError(Exception):
     """Ends the parsing of a request."""
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head as if it asked for no other protocol, which a server may pass over (RFC 9110, section 7.8).
+
+    The parser would stop at its end, and lose the body.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return UPGRADE.sub(rb"\1X-Not-Upgraded:", head) + end + rest
 
 
 class _ReadAhead(FlowControl):

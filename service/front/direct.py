@@ -9,6 +9,7 @@ protocol class, not what is in a body.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +20,7 @@ from typing import Any
 from starlette.datastructures import State
 
 from service import log
-from service.asked import JSON, Asked
+from service.asked import JSON, Asked, SlowRequestError
 from service.batching import Outcome
 from service.errors import StillroomError
 from service.front.connection import STATUS_LINES, LimitedProtocol
@@ -57,19 +58,31 @@ class DirectProtocol(LimitedProtocol):
             self.cycle = exchange  # type: ignore[assignment]  # see Exchange
         return exchange is not None
 
-    def on_body(self, body: bytes) -> None:
-        """Keeps the body's parts."""
+    def part(self, body: bytes) -> bool:
+        """Keeps the body's parts. Whether the request is one of these."""
         if isinstance(self.cycle, Exchange):
             self.cycle.parts.append(body)
-        else:
-            super().on_body(body)
+            return True
+        return False
 
     def end(self) -> bool:
         """The body is whole: its rows are queued, or refused. Whether the request is one of these."""
         if isinstance(self.cycle, Exchange):
+            self.cycle.more_body = False
             self._ask(self.cycle)
             return True
         return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As uvicorn's."""
+        super().connection_lost(exc)
+        if isinstance(self.cycle, Exchange):
+            self.cycle = None  # type: ignore[assignment]  # as it was before the first request
+
+    def turn_away(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        """As for any connection; and counts it."""
+        self._state.statistics.requested("other", "other", status)
+        super().turn_away(status, text, headers)
 
     def _exchange(self) -> Exchange | None:
         is_first = self.cycle is None or self.cycle.response_complete
@@ -99,14 +112,17 @@ class DirectProtocol(LimitedProtocol):
                 return route, partial(self._infer, name.decode(), version.decode())
         return None
 
-    def _predict(self, raw: bytes, headers: Headers, started: float) -> Asked:
+    def _predict(self, raw: bytes, headers: Headers, started: float, is_inline: bool) -> Asked:
         return predict.ask(raw, self._state.library, self._state.settings, started, self._reader)
 
-    def _infer(self, name: str, version: str | None, raw: bytes, headers: Headers, started: float) -> Asked:
+    def _infer(
+        self, name: str, version: str | None, raw: bytes, headers: Headers, started: float, is_inline: bool
+    ) -> Asked:
         model = version_of(self._state.library, name, version)
         length, accepts = headers.get(infer.JSON_LENGTH.lower().encode()), headers.get(b"accept-encoding", b"")
         json_length = None if length is None else length.decode("latin-1")
-        return infer.ask(raw, json_length, accepts.decode("latin-1"), model, self._state.settings)
+        settings = self._state.settings
+        return infer.ask(raw, json_length, accepts.decode("latin-1"), model, settings, is_inline=is_inline)
 
     def _ask(self, exchange: Exchange) -> None:
         try:
@@ -114,17 +130,32 @@ class DirectProtocol(LimitedProtocol):
                 if len(self._state.keys):
                     given = exchange.headers.get(b"authorization")
                     self._state.keys.check(given and given.decode("latin-1"), "predict")
-                asked = exchange.ask()
-                done = partial(self._done, exchange, asked)
-                exchange.job = self._state.batcher.submit(asked.model, asked.inputs, done)
+                self._submit(exchange, exchange.ask(is_inline=True))
+        except SlowRequestError:
+            asking = self.loop.run_in_executor(None, partial(exchange.ask, is_inline=False))
+            asking.add_done_callback(partial(self._asked, exchange))
         except Exception as error:
             self._fail(exchange, error)
+
+    def _asked(self, exchange: Exchange, asking: asyncio.Future[Asked]) -> None:
+        if exchange.disconnected:
+            return
+        try:
+            with self._traced(exchange):
+                self._submit(exchange, asking.result())
+        except Exception as error:
+            self._fail(exchange, error)
+
+    def _submit(self, exchange: Exchange, asked: Asked) -> None:
+        exchange.job = self._state.batcher.submit(asked.model, asked.inputs, partial(self._done, exchange, asked))
 
     def _traced(self, exchange: Exchange) -> AbstractContextManager[Any]:
         tracing: Tracing | None = self._state.tracing
         if tracing is None:
             return NOT_TRACED
-        exchange.span = tracing.begin({name.decode("latin-1"): v.decode("latin-1") for name, v in self.headers})
+        exchange.span = exchange.span or tracing.begin(
+            {name.decode("latin-1"): v.decode("latin-1") for name, v in self.headers}
+        )
         return tracing.within(exchange.span)
 
     def _done(self, exchange: Exchange, asked: Asked, outcome: Outcome) -> None:
@@ -139,12 +170,13 @@ class DirectProtocol(LimitedProtocol):
             self._write(exchange, 200, reply.body, reply.media_type, reply.headers)
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:
-        log.request_id.set(exchange.id)
+        token = log.request_id.set(exchange.id)
         if isinstance(error, StillroomError):
             refusal = refused(error, "POST", exchange.path.decode())
         else:
             logger.error("POST %s failed", exchange.route, exc_info=error)
             refusal = INTERNAL
+        log.request_id.reset(token)
         self._write(exchange, refusal.status, refusal.body, JSON, refusal.headers)
 
     def _write(self, exchange: Exchange, status: int, body: bytes, kind: str, headers: Mapping[str, str]) -> None:

@@ -12,8 +12,8 @@ from service.asked import Asked
 from service.batching import Job
 
 Headers = Mapping[bytes, bytes]
-Ask = Callable[[bytes, Headers, float], Asked]
-"""What a body and its headers ask for; the number is when the request began."""
+Ask = Callable[[bytes, Headers, float, bool], Asked]
+"""What a body and its headers ask for; the number is when the request began, the last whether it is read inline."""
 
 
 class Exchange:
@@ -33,18 +33,22 @@ class Exchange:
         self.parts: list[bytes] = []
         self.job: Job | None = None
         self.span: Any = None
-        self._ask = ask
+        self.more_body = True
+        self._ask: Ask | None = ask
         self._disconnected = False
 
-    def ask(self) -> Asked:
-        """What the whole body asks for. Raises whatever is wrong with it."""
+    def ask(self, *, is_inline: bool) -> Asked:
+        """What the whole body asks for. Raises whatever is wrong with it, and SlowRequestError where it is not to be
+        read inline."""
+        assert self._ask is not None, "it is answered already"
         raw = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-        return self._ask(raw, self.headers, self.started)
+        return self._ask(raw, self.headers, self.started, is_inline)
 
     def complete(self) -> None:
-        """It is answered."""
+        """It is answered. What it knows knows it: that must not wait for a collection of garbage."""
         self.response_complete = True
-        self.job = None  # it knows the exchange: without this the two would wait for a collection of garbage
+        self.job, self._ask = None, None
+        self.parts = []
 
     @property
     def disconnected(self) -> bool:
@@ -56,3 +60,5 @@ class Exchange:
         self._disconnected = gone
         if self.job is not None:
             self.job.given_up = True
+        self.job, self._ask = None, None
+        self.parts = []

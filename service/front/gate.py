@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import log
 from service.asked import JSON
-from service.errors import StillroomError
+from service.errors import NotFoundError, StillroomError
 from service.front.keys import is_open, scope_of
 from service.refused import refused
 from service.tracing import Tracing
@@ -67,6 +67,8 @@ class Gate:
         if is_open(path):
             return None
         try:
+            if not path.isprintable():  # the router takes a line break at the end for none
+                raise NotFoundError(f"no page at {path!r}; see /docs")
             self.state.keys.check(headers.get("authorization"), scope_of(method, path))
         except StillroomError as error:
             answer = refused(error, method, path)

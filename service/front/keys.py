@@ -82,6 +82,8 @@ def read_keys(text: str, file: Path | None) -> Keys:
     Raises SettingsError, naming the line, never its hash.
     """
     entries = [("--api-keys", entry) for entry in text.split()]
+    if text and not entries:
+        raise SettingsError(f"--api-keys: got {text!r}, which holds no key, expected {FORM}, separated by spaces")
     if file is not None:
         try:
             lines = file.read_text().splitlines()

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.board import Board
+from service.comparison.exclusive import Exclusive
 from service.front.connection import LimitedProtocol
 from service.front.direct import DirectProtocol
 from service.front.workers import READY, supervise
@@ -24,7 +25,9 @@ from service.statistics import Statistics
 MOST_AT_ONCE = 64
 """Connections taken from the channel at a time."""
 HANDED_S = 0.1
-"""For a request on a connection that was handed over just before the end."""
+"""For a request on a connection that came just before the end."""
+STOP_S = 2.0
+"""A comparison is told so many seconds before the end of the drain, and answers."""
 GC_THRESHOLD = 50_000
 
 
@@ -75,14 +78,25 @@ class _Server(uvicorn.Server):
         super().__init__(_config(app))
         self._statistics: Statistics = app.state.statistics
         self._timeout_s: float = app.state.settings.timeout_s
+        self._drain_s: float = app.state.settings.drain_s
+        self._comparing: Exclusive = app.state.comparing
 
     async def on_tick(self, counter: int) -> bool:
         """As uvicorn's, ten times a second."""
         self._statistics.publish()
         for connection in list(self.server_state.connections):
-            if isinstance(connection, LimitedProtocol) and connection.is_late(self._timeout_s):
-                connection.turn_away(408, f"the request was not whole within {self._timeout_s:g} s")
+            if isinstance(connection, LimitedProtocol):
+                connection.look_after(self._timeout_s)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, after a moment in which every connection gets one more answer."""
+        self.server_state.is_ending = True  # type: ignore[attr-defined]  # see LimitedProtocol
+        asyncio.get_running_loop().call_later(max(0.0, self._drain_s - STOP_S), self._comparing.end)
+        await asyncio.sleep(HANDED_S)
+        await super().shutdown(sockets=sockets)
+        self._comparing.end()  # it has a thread of its own, which the process would wait for
+        self._statistics.publish()
 
 
 class _Worker(_Server):
@@ -105,14 +119,12 @@ class _Worker(_Server):
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, after the connections that were handed over already: each is answered once."""
-        self.server_state.is_ending = True  # type: ignore[attr-defined]  # see LimitedProtocol
+        """As any server's, after the connections that were handed over already."""
         with suppress(OSError):  # the parent has closed it
             self._channel.shutdown(socket.SHUT_RDWR)  # from now on the parent asks another worker
         while self._receive():
             pass
         await asyncio.gather(*self._connecting, return_exceptions=True)
-        await asyncio.sleep(HANDED_S)
         await super().shutdown(sockets=sockets)
 
     def _receive(self) -> bool:

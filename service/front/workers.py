@@ -24,7 +24,7 @@ Work = Callable[[int, socket.socket], None]
 """What a worker does: its number, and the channel on which its connections come, one byte with each."""
 
 RESPAWN_S = 1.0
-"""A worker that dies sooner than that after its start is replaced only then."""
+"""Between two starts of a worker: one that dies at once must not make the parent do nothing but fork."""
 FULL_S = 0.01
 
 
@@ -34,11 +34,10 @@ READY = b"r"
 
 @dataclass
 class Worker:
-    """A running worker: its process, the channel to it, when it was started, and whether it said that it is ready."""
+    """A running worker: its process, the channel to it, and whether it said that it is ready."""
 
     pid: int
     channel: socket.socket
-    started: float
     is_ready: bool = False
 
 
@@ -52,6 +51,10 @@ class _Supervisor:
         self._listener = listener
         self._work = work
         self._workers: list[Worker | None] = [None] * count
+        self._fork_at = [0.0] * count
+        """When each may be started, on the monotonic clock."""
+        self._pending: list[socket.socket] = []
+        """A connection that no worker takes yet; no other is accepted meanwhile."""
         self._turn = 0
         self._stopping = False
         self._selector = selectors.DefaultSelector()
@@ -68,20 +71,29 @@ class _Supervisor:
             self._selector.register(end, selectors.EVENT_READ)
         while not self._stopping:
             self._replace_the_dead()
-            heard = {key.fileobj for key, _ in self._selector.select(RESPAWN_S if None in self._workers else None)}
+            heard = {key.fileobj for key, _ in self._selector.select(self._patience())}
             if self._woken in heard:
                 self._woken.recv(4096)
             for worker in self._workers:
                 if worker is not None and worker.channel in heard:
                     self._listen_to(worker)
-            if self._listener in heard:
+            if self._listener in heard and not self._pending:
                 self._accept()
+            while self._pending and self._hand_over(self._pending[0]):
+                self._pending.pop().close()
         self._end()
+
+    def _patience(self) -> float | None:
+        """Seconds after which there is something to do even where nothing is heard."""
+        if self._pending:
+            return FULL_S
+        starts = [at for at, worker in zip(self._fork_at, self._workers, strict=True) if worker is None]
+        return max(0.0, min(starts) - time.monotonic()) if starts else None
 
     def _listen_to(self, worker: Worker) -> None:
         """It says that it is ready, or nothing more, since it is ending."""
         try:
-            worker.is_ready = worker.channel.recv(16) == READY
+            worker.is_ready = bool(worker.channel.recv(16))
         except OSError:
             worker.is_ready = False
         if not worker.is_ready:
@@ -99,9 +111,7 @@ class _Supervisor:
             log.error("cannot accept a connection: %s", error.strerror)
             time.sleep(RESPAWN_S)
             return
-        with connection:
-            while not self._stopping and not self._hand_over(connection):
-                time.sleep(FULL_S)
+        self._pending.append(connection)
 
     def _hand_over(self, connection: socket.socket) -> bool:
         """To the next worker that takes it; whether there was one. While none is ready, whoever says so is asked."""
@@ -112,7 +122,10 @@ class _Supervisor:
             if worker is not None and (worker.is_ready or not is_any_ready):
                 try:
                     socket.send_fds(worker.channel, [b"\0"], [connection.fileno()])
-                except OSError:  # its channel is full, or it is dying
+                except BlockingIOError:  # its channel is full
+                    continue
+                except OSError:  # it has ended
+                    worker.is_ready = False
                     continue
                 return True
         return False
@@ -128,9 +141,9 @@ class _Supervisor:
                     self._selector.unregister(worker.channel)
                 worker.channel.close()
                 self._workers[index] = None
-                if time.monotonic() - worker.started < RESPAWN_S:
-                    continue
-            self._workers[index] = self._fork(index)
+            if time.monotonic() >= self._fork_at[index]:
+                self._fork_at[index] = time.monotonic() + RESPAWN_S
+                self._workers[index] = self._fork(index)
 
     def _fork(self, index: int) -> Worker:
         mine, its = socket.socketpair()
@@ -140,7 +153,7 @@ class _Supervisor:
             self._become(index, mine, its)
         its.close()
         self._selector.register(mine, selectors.EVENT_READ)
-        return Worker(pid, mine, time.monotonic())
+        return Worker(pid, mine)
 
     def _become(self, index: int, mine: socket.socket, its: socket.socket) -> NoReturn:
         """In the child: lets go of what is the parent's, works, and ends."""
@@ -150,6 +163,8 @@ class _Supervisor:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             self._selector.close()
+            for connection in self._pending:
+                connection.close()
             others = [worker.channel for worker in self._workers if worker is not None]
             for end in (self._listener, self._woken, self._waker, mine, *others):
                 end.close()
@@ -163,6 +178,8 @@ class _Supervisor:
 
     def _end(self) -> None:
         self._listener.close()
+        for connection in self._pending:
+            connection.close()
         running = [worker for worker in self._workers if worker is not None]
         for worker in running:
             worker.channel.close()  # it ends when it has no more to do

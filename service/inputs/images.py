@@ -47,6 +47,12 @@ def decode_image(
     return np.asarray(black + (white - black) * (1 - bright if invert else bright), dtype=np.float32)
 
 
+def count_pixels(raw: bytes) -> int:
+    """Of a picture that `decode_image` has read."""
+    with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+        return image.width * image.height
+
+
 def _decode(raw: bytes, max_pixels: int) -> Image.Image:
     """The picture, turned as its EXIF orientation says; its pixels are counted before they are decoded."""
     try:

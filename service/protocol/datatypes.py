@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InputError
+from service.words import shown
 
 NUMBERS: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
@@ -30,7 +31,7 @@ Tensor = NDArray[Any] | list[bytes]
 def check_datatype(datatype: object, place: str) -> str:
     """One of the protocol's names. Raises InputError for anything else."""
     if not isinstance(datatype, str) or datatype not in {*NUMBERS, BYTES}:
-        raise InputError(f"{place}: the datatype is {datatype!r}, expected one of {', '.join([*NUMBERS, BYTES])}")
+        raise InputError(f"{place}: the datatype is {shown(datatype)}, expected one of {', '.join([*NUMBERS, BYTES])}")
     return datatype
 
 

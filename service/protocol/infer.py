@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.answers import Answer
-from service.asked import JSON, Asked, Reply
+from service.asked import JSON, Asked, Reply, SlowRequestError
 from service.batching import Batcher
 from service.body import LARGE_BODY, read_body
 from service.encoding import WORTH_BYTES, accepted, compressed
@@ -87,15 +87,20 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         model_of(request, name, version),
         settings,
     )
-    asked = await asyncio.to_thread(read) if len(raw) >= LARGE_BODY else read()
+    try:
+        asked = read(is_inline=True) if len(raw) < LARGE_BODY else await asyncio.to_thread(read)
+    except SlowRequestError:
+        asked = await asyncio.to_thread(read)
     reply = asked.write(await batcher.predict(asked.model, asked.inputs))
     return Response(reply.body, headers=dict(reply.headers), media_type=reply.media_type)
 
 
-def ask(raw: bytes, json_length: str | None, accepts: str, model: Model, settings: Settings) -> Asked:
+def ask(
+    raw: bytes, json_length: str | None, accepts: str, model: Model, settings: Settings, *, is_inline: bool = False
+) -> Asked:
     """What a body asks of a model; `json_length` and `accepts` are its headers Inference-Header-Content-Length and
     Accept-Encoding. Raises as `parse`."""
-    asked = parse(raw, json_length, model.manifest, Limits(settings.max_batch, settings.max_image_pixels))
+    asked = parse(raw, json_length, model.manifest, Limits(settings.max_batch, settings.max_image_pixels, is_inline))
 
     def write(answer: Answer) -> Reply:
         body, answer_json_length = render(model.manifest, answer.prediction, asked.outputs, asked.id)

@@ -17,13 +17,15 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.body import KINDS
+from service.asked import SlowRequestError
 from service.errors import InputError, MalformedError
-from service.inputs.images import read_image
+from service.inputs.images import count_pixels, read_image
 from service.manifest import Manifest
 from service.protocol.datatypes import BYTES, Tensor, check_datatype, from_bytes, from_json
+from service.words import KINDS, shown
 
 OUTPUTS = ("probabilities", "logits")
+LARGEST_SIZE = 2**31 - 1
 LENGTH = re.compile(r"[0-9]{1,12}")
 
 
@@ -44,17 +46,19 @@ class InferRequest(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Of one request: rows, and pixels of a picture."""
+    """Of one request: rows, and pixels of all its pictures; `is_inline` where it must not take long to read."""
 
     max_rows: int
     max_pixels: int
+    is_inline: bool = False
 
 
 def parse(raw: bytes, json_length: str | None, manifest: Manifest, limits: Limits) -> InferRequest:
     """A request's body. `json_length` is the header Inference-Header-Content-Length: without it all of the body is
     JSON, of 0 all of it is the input's own bytes, and the answer is binary too.
 
-    Raises InputError and MalformedError, naming what was given and what was expected.
+    Raises InputError and MalformedError, naming what was given and what was expected, and SlowRequestError where
+    pictures are to be read inline.
     """
     split = _split(json_length, len(raw))
     if json_length is not None and split == 0:
@@ -104,13 +108,13 @@ def _input(fields: dict[str, Any]) -> dict[str, Any]:
         given = f"{len(inputs)} of them" if isinstance(inputs, list) else KINDS[type(inputs)]
         raise InputError(f"inputs: got {given}, expected a list of one object, the input named 'input'")
     if inputs[0].get("name") != "input":
-        raise InputError(f"inputs: got the name {inputs[0].get('name')!r}, expected 'input'")
+        raise InputError(f"inputs: got the name {shown(inputs[0].get('name'))}, expected 'input'")
     return inputs[0]
 
 
 def _rows(given: dict[str, Any], binary: memoryview, manifest: Manifest, limits: Limits) -> NDArray[np.float32]:
     """The rows of the one input, from its JSON or from the bytes that follow it."""
-    datatype, shape = check_datatype(given.get("datatype"), "input"), _shape(given.get("shape"))
+    datatype, shape = check_datatype(given.get("datatype"), "input"), _shape(given.get("shape"), manifest)
     count = math.prod(shape)
     parameters = _object(given.get("parameters"), "input: parameters")
     size = parameters.get("binary_data_size")
@@ -122,7 +126,8 @@ def _rows(given: dict[str, Any], binary: memoryview, manifest: Manifest, limits:
         if type(size) is not int or size != len(binary) or "data" in given:
             other = ", and data too" if "data" in given else ""
             raise InputError(
-                f"input: binary_data_size is {size!r}{other}, expected {len(binary)}: the bytes that follow the JSON"
+                f"input: binary_data_size is {shown(size)}{other}, "
+                f"expected {len(binary)}: the bytes that follow the JSON"
             )
         tensor = from_bytes(binary, datatype, count, "input")
     if datatype == BYTES:
@@ -130,9 +135,15 @@ def _rows(given: dict[str, Any], binary: memoryview, manifest: Manifest, limits:
     return _shaped(np.asarray(tensor), shape, manifest, limits)
 
 
-def _shape(value: object) -> list[int]:
+def _shape(value: object, manifest: Manifest) -> list[int]:
+    """Its numbers are bounded before anything is computed of them: a product may have millions of digits."""
     if not isinstance(value, list) or not value or not all(type(size) is int and size >= 0 for size in value):
         raise InputError("input: the shape is missing or is no list of whole numbers of 0 or more")
+    most = max(2, 1 + len(manifest.input.shape))
+    if len(value) > most or max(value) > LARGEST_SIZE:
+        raise InputError(
+            f"input: got a shape of {len(value)} sizes, expected at most {most}, none above {LARGEST_SIZE}"
+        )
     return value
 
 
@@ -167,9 +178,15 @@ def _pictures(
     if shape not in ([shape[0]], [shape[0], 1]):
         raise InputError(f"input: got the shape {shape} of BYTES, expected [N] or [N, 1]: one picture a row")
     _check_rows(shape[0], limits)
+    if limits.is_inline:
+        raise SlowRequestError
     elements = [_decoded(element) if is_text else element for element in tensor]
-    read = [read_image(element, manifest, invert=False, max_pixels=limits.max_pixels) for element in elements]
-    return np.concatenate(read)
+    left = limits.max_pixels
+    pictures = []
+    for element in elements:
+        pictures.append(read_image(element, manifest, invert=False, max_pixels=left))
+        left -= count_pixels(element)
+    return np.concatenate(pictures)
 
 
 def _decoded(element: bytes) -> bytes:
@@ -187,17 +204,21 @@ def _outputs(fields: dict[str, Any], classes: int) -> list[Output]:
         return [Output(name, binary) for name in OUTPUTS]
     if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
         raise InputError(f"outputs: got {KINDS[type(asked)]}, expected a list of objects with a name each")
-    return [_output(output, binary, classes) for output in asked]
+    outputs = [_output(output, binary, classes) for output in asked]
+    names = [output.name for output in outputs]
+    if len(set(names)) != len(names):
+        raise InputError(f"outputs: got {len(names)} of them, expected each of {', '.join(OUTPUTS)} at most once")
+    return outputs
 
 
 def _output(given: dict[str, Any], binary: bool, classes: int) -> Output:
     name = given.get("name")
     if name not in OUTPUTS:
-        raise InputError(f"outputs: got the name {name!r}, expected {' or '.join(OUTPUTS)}")
+        raise InputError(f"outputs: got the name {shown(name)}, expected {' or '.join(OUTPUTS)}")
     parameters = _object(given.get("parameters"), f"{name}: parameters")
     best = parameters.get("classification", 0)
     if type(best) is not int or best < 0:
-        raise InputError(f"{name}: classification is {best!r}, expected how many classes, 0 for none")
+        raise InputError(f"{name}: classification is {shown(best)}, expected how many classes, 0 for none")
     return Output(name, _flag(parameters, "binary_data", default=binary), min(best, classes))
 
 

@@ -279,7 +279,7 @@ def test_it_says_once_that_it_waits_and_once_that_it_is_ready(tmp_path: Path, ca
     write_model(tmp_path / "models")
     found.scan()
     found.scan()
-    assert ready == [False]  # just before
+    assert ready == [True]
 
 
 def test_the_thread_finds_what_appears_while_it_runs(tmp_path: Path):

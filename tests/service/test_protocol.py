@@ -208,11 +208,9 @@ async def test_nan_and_infinity_are_numbers_as_in_triton(client: httpx.AsyncClie
 )
 async def test_bodies_are_packed_both_ways(name: str, pack: Any, unpack: Any, client: httpx.AsyncClient):
     """The JSON's length is that of the JSON before it is packed, in requests and answers."""
-    outputs = [{"name": "logits"}] * 8  # more than one packet
-    body, headers = binary(
-        {"inputs": [rows_behind(8)], "parameters": {"binary_data_output": True}, "outputs": outputs},
-        np.tile(INPUTS, (3, 1, 1))[:8].tobytes(),
-    )
+    asked = {"classification": 10, "binary_data": True}  # of eight rows more than one packet
+    outputs = [{"name": name, "parameters": asked} for name in ("logits", "probabilities")]
+    body, headers = binary({"inputs": [rows_behind(8)], "outputs": outputs}, np.tile(INPUTS, (3, 1, 1))[:8].tobytes())
     plain = await client.post(INFER, content=body, headers={**headers, "Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
     packed = {**headers, "Content-Encoding": name, "Accept-Encoding": f"br, {name};q=0.5"}
