@@ -96,7 +96,11 @@ def draw_plots(out: Path, results: Results) -> None:
     axes = figure.subplots()
     for width, rows in sorted(widths.items()):
         temperatures = sorted(rows)
-        axes.plot(temperatures, [rows[t].mean for t in temperatures], marker="o", label=f"{width} units a layer")
+        axes.plot(temperatures, [rows[t].mean for t in temperatures], marker="o", label=f"{width} units")
     axes.set(xscale="log", yscale="log", xlabel="temperature", ylabel="test errors", title="Students of the ten")
-    axes.legend()
+    # Plain numbers at the places that were measured, not powers of ten.
+    axes.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
+    axes.set_yticks([50, 100, 200, 400], ["50", "100", "200", "400"])
+    axes.minorticks_off()
+    figure.legend(loc="outside right center", title="a layer")
     save_figure(figure, out / "mnist-temperature.png")
