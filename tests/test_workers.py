@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -137,6 +137,64 @@ def test_a_worker_that_is_told_to_end_answers_what_it_accepted(service: Service)
             time.sleep(0.5)
         done.set()
         assert [future.result() for future in futures] == [{200}] * 4
+
+
+def test_the_death_of_all_workers_at_once_is_survived(service: Service):
+    """With clients that wait meanwhile; none of them waits for ever."""
+    base, process = service[0].base_url, service[1]
+    for _ in range(2):
+        first = workers(process)
+        for pid in first:
+            os.kill(pid, signal.SIGKILL)
+        with ThreadPoolExecutor(3) as pool:
+            waits = [pool.submit(httpx.get, f"{base}/health/live", timeout=20) for _ in range(3)]
+        for wait in waits:
+            with suppress(httpx.TransportError):  # it was handed to one that died
+                assert wait.result().status_code == 200
+        until(lambda first=first: len(workers(process)) == 3 and not set(first) & set(workers(process)))  # type: ignore[misc]
+        time.sleep(0.5)
+    ask(service, 3)
+
+
+def test_workers_that_die_at_once_are_not_started_without_a_pause(service: Service):
+    """Not more often than once a second each."""
+    process, seen = service[1], set[int]()
+    ends = time.monotonic() + 3
+    while time.monotonic() < ends:
+        for pid in set(workers(process)) - seen:
+            seen.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+    assert len(seen) <= 3 * 5
+    until(lambda: len(workers(process)) == 3)
+    time.sleep(0.5)
+    ask(service, 3)
+
+
+def test_counts_never_go_back(service: Service):
+    """Whichever worker is asked next."""
+    before = 0.0
+    for _ in range(20):
+        ask(service, 1)
+        with httpx.Client(base_url=service[0].base_url) as one, httpx.Client(base_url=service[0].base_url) as two:
+            for client in (one, two):
+                now = predicted(client)
+                assert now >= before
+                before = now
+
+
+def test_a_long_comparison_does_not_hold_up_the_end(tmp_path: Path):
+    """It is told, and so is its client."""
+    write_pair(tmp_path)
+    with running(tmp_path, free_port(), "--drain-s", "3") as (client, process), ThreadPoolExecutor(1) as pool:
+        compared = pool.submit(httpx.post, f"{client.base_url}/compare", json={"blocks": 30}, timeout=60)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - started < 6
+        answer = compared.result()
+        assert (answer.status_code, "the service is ending" in answer.text) == (503, True)
 
 
 def test_sigterm_ends_them_all_when_they_have_answered(tmp_path: Path):

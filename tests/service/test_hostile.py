@@ -5,7 +5,9 @@ After each of them the service answers a good request, its memory is bounded, an
 
 from __future__ import annotations
 
+import base64
 import gzip
+import io
 import json
 import re
 import socket
@@ -13,12 +15,14 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.repositories import examples, known_probabilities, write_pair
 from tests.served import ROOT, free_port, running
@@ -348,6 +352,131 @@ def test_disconnects_at_every_point_leave_nothing_behind(service: Service):
                 send(connection, request[:end])
     time.sleep(0.5)
     assert len(list(files.iterdir())) <= before + 5
+
+
+def test_an_answer_is_not_many_times_its_request(service: Service):
+    """Each output comes once."""
+    outputs = b', "outputs": [' + b", ".join([b'{"name": "logits"}'] * 5000) + b"]}"
+    answer = service[0].post(V2, content=infer()[:-1] + outputs)
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "outputs: got 5000 of them, expected each of probabilities, logits at most once"}
+
+
+def test_a_shape_with_a_huge_product_takes_no_time(service: Service):
+    """It is never computed."""
+    started = time.monotonic()
+    assert service[0].post(V2, content=infer(shape=[10**18] * 20_000)).status_code == 400
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_pixels_of_all_pictures_count_together(chunked: bool, service: Service):
+    """And nobody waits while they are read."""
+    picture = io.BytesIO()
+    Image.new("1", (4000, 4000)).save(picture, "PNG")
+    data = [base64.b64encode(picture.getvalue()).decode()] * 5
+    body = infer(shape=[5], datatype="BYTES", data=data)
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(service[0].post, V2, content=iter([body]) if chunked else body)
+        waits: list[float] = []
+        while not sent.done():
+            started = time.monotonic()
+            httpx.get(f"{service[0].base_url}/health/live")
+            waits.append(time.monotonic() - started)
+    assert sent.result().status_code == 413
+    assert max(waits, default=0.0) < 1
+
+
+@pytest.mark.parametrize("trailer", [b"X: y\r\n", b"a"])
+def test_trailers_without_an_end_are_refused(trailer: bytes, service: Service):
+    """In many of them or in one; nothing of them becomes a header."""
+    with wire(service) as connection:
+        send(connection, head("/predict", "Transfer-Encoding: chunked") + b"%x\r\n" % len(GOOD) + GOOD + b"\r\n0\r\n")
+        for _ in range(100):
+            send(connection, trailer * (100_000 // len(trailer)))
+        assert read(connection)[0] in (431, 0)
+
+
+def test_a_trailer_is_no_header(service: Service):
+    """It would change how the body that came before it is read."""
+    with wire(service) as connection:
+        body = b"%x\r\n" % len(GOOD) + GOOD + b"\r\n0\r\nContent-Encoding: br\r\nX-Request-ID: evil\r\n\r\n"
+        send(connection, head("/predict", "Transfer-Encoding: chunked") + body)
+        status, text = read(connection)
+    assert (status, "evil" in text) == (200, False)
+
+
+def test_connections_leave_nothing_behind(service: Service):
+    """Two hundred with a large body each, whole and broken off: as if there had been one."""
+    body = GOOD + b" " * 400_000
+    for index in range(200):
+        with wire(service) as connection:
+            send(connection, head("/predict", f"Content-Length: {len(body)}") + body[: None if index % 2 else -10])
+            if index % 2:
+                assert read(connection)[0] == 200
+
+
+def test_an_empty_line_does_not_keep_a_connection_for_ever(service: Service):
+    """It ends the keep-alive timer, and begins the one of a request."""
+    with wire(service) as connection:
+        send(connection, head("/predict", f"Content-Length: {len(GOOD)}") + GOOD)
+        assert read(connection)[0] == 200
+        send(connection, b"\r\n")
+        assert read(connection)[0] == 408
+
+
+def test_a_client_that_never_reads_is_let_go(service: Service):
+    """At the time limit, whatever it sent."""
+    request = head(V2, f"Content-Length: {len(infer())}") + infer()
+    with wire(service) as connection:
+        connection.settimeout(0.5)
+        with suppress(TimeoutError):
+            while True:
+                send(connection, request * 100)
+        connection.settimeout(20)
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - started < 15:
+                connection.sendall(request)
+                time.sleep(0.1)
+        assert time.monotonic() - started < 10
+
+
+def test_what_is_wrong_behind_a_good_request_does_not_take_its_answer(service: Service):
+    """Neither garbage nor a half request that is never ended; the first one here takes longer than the time limit."""
+    slow = b'{"blocks": 6}'
+    for rest in (b"\0\0\0\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\n"):
+        with wire(service) as connection:
+            send(connection, head("/compare", f"Content-Length: {len(slow)}") + slow + rest)
+            status, text = read(connection)
+            assert (status, '"pairs"' in text) == (200, True)
+
+
+@pytest.mark.parametrize("name", ["Upgrade", "UPGRADE", "upgrade"])
+def test_an_offer_of_another_protocol_is_passed_over(name: str, service: Service):
+    """As curl and Java make with a first request; its body is read, and so is the next request."""
+    lines = (
+        f"Content-Length: {len(GOOD)}",
+        f"{name}: h2c",
+        "Connection: Upgrade, HTTP2-Settings",
+        "HTTP2-Settings: AAMA",
+    )
+    with wire(service) as connection:
+        send(connection, head("/predict", *lines) + GOOD)
+        assert read(connection)[0] == 200
+        send(connection, head("/predict", f"Content-Length: {len(GOOD)}") + GOOD)
+        assert read(connection)[0] == 200
+
+
+@pytest.mark.parametrize("value", ["x" * 100_000, [[[]]] * 1000, 10**30])
+def test_an_error_does_not_repeat_at_length_what_was_sent(value: object, service: Service):
+    """Names, types, sizes."""
+    bodies = [(V2, infer(name=value)), (V2, infer(datatype=value)), (V2, infer(parameters={"binary_data_size": value}))]
+    bodies += [("/predict", json.dumps({"inputs": [[0] * 64], "model": value}).encode())]
+    for path, body in bodies:
+        answer = service[0].post(path, content=body)
+        assert answer.status_code in (400, 404, 422)
+        assert len(answer.text) < 500
 
 
 def test_the_log_tells_nothing_of_what_was_sent(tmp_path: Path):

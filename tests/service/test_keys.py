@@ -67,6 +67,7 @@ HASH = "0" * 64
     ("text", "lines", "error"),
     [
         ("x", None, "--api-keys: not a key, expected NAME:SCOPE"),
+        ("  ", None, "--api-keys: got '  ', which holds no key"),
         (f"a:predict:{HASH[1:]}", None, "--api-keys: not a key"),
         (f"a:root:{HASH}", None, "--api-keys: a has the scopes root, expected some of predict, compare, admin"),
         ("", f"a:predict:{HASH}\nb\n", "keys, line 2: not a key"),
@@ -158,6 +159,16 @@ def test_each_route_needs_its_scope(method: str, path: str, scope: str | None, c
 def test_probes_and_the_page_stay_open(path: str, client: httpx.Client):
     """An orchestrator has no key."""
     assert client.get(path).status_code in (200, 404)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/predict", "/compare", "/v2/models/digits-student/infer"])
+@pytest.mark.parametrize("end", ["%0A", "%0a", "%0D", "%00"])
+def test_a_line_break_at_the_end_is_no_way_in(path: str, end: str, client: httpx.Client):
+    """A router may take such a path for the one without it."""
+    for secret, _ in KEYS.values():
+        headers = {"Authorization": f"Bearer {secret}"}
+        assert client.get(path + end, headers=headers).status_code in (401, 403, 404)
+        assert client.post(path + end, content=BODY, headers=headers).status_code in (401, 403, 404)
 
 
 def test_a_good_key_gets_an_answer(client: httpx.Client):
