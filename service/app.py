@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from service import catalogue, health
 from service.asked import JSON
@@ -26,9 +27,11 @@ from service.front.gate import Gate
 from service.front.keys import read_keys
 from service.health import Metrics
 from service.library import Library
+from service.log import REQUEST_ID
 from service.machine import usable_cpus
 from service.predict import api as predict
 from service.protocol import about, infer, repository
+from service.protocol.infer import JSON_LENGTH
 from service.refused import INTERNAL, refused
 from service.settings import Settings
 from service.statistics import Statistics
@@ -85,6 +88,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_api_route("/", page.index, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Gate, state=app.state)
+    if settings.cors_origins:  # outside the gate: a browser asks without a key whether it may ask
+        origins = settings.cors_origins.split()
+        shown = [REQUEST_ID, JSON_LENGTH, "Retry-After"]
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=shown,
+        )
     app.add_exception_handler(StillroomError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_page)
     app.add_exception_handler(RequestValidationError, _refuse_query)

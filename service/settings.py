@@ -47,6 +47,7 @@ class Settings:
     max_image_pixels: Count = Field(default=20_000_000, description="pixels of the largest image")
     reload_s: Seconds = Field(default=2.0, description="seconds between two looks for new versions")
     max_connections: Count = Field(default=1000, description="open connections of each worker; one more gets a 503")
+    cors_origins: str = Field(default="", description="origins whose pages may ask, separated by spaces")
     api_keys: str = Field(default="", description="API keys, separated by spaces: NAME:SCOPE+SCOPE:SHA256 each")
     api_keys_file: Path | None = Field(default=None, description="file of API keys, one a line")
     log_format: LogFormat = Field(default="text", description="text or json")

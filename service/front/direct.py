@@ -47,6 +47,8 @@ class DirectProtocol(LimitedProtocol):
         super().__init__(*values, most_connections=state.settings.max_connections, **named)
         self._state = state
         self._reader = reader
+        # A page of another origin gets its headers from FastAPI's middleware.
+        self._unusual = UNUSUAL | {b"origin"} if state.settings.cors_origins else UNUSUAL
         self._largest_body = min(LARGEST_BODY, state.settings.max_body_bytes)
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
@@ -89,7 +91,7 @@ class DirectProtocol(LimitedProtocol):
         if not is_first or self.flow.write_paused or self.parser.get_http_version() != "1.1":
             return None
         headers = dict(self.headers)
-        if len(headers) != len(self.headers) or not UNUSUAL.isdisjoint(headers):
+        if len(headers) != len(self.headers) or not self._unusual.isdisjoint(headers):
             return None
         length = headers.get(b"content-length", b"")
         if not length.isdigit() or int(length) > self._largest_body:

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request, Response
 
 from service.answers import Answer
 from service.asked import Asked, Reply
-from service.batching import Batcher
 from service.body import LARGE_BODY, read_body
+from service.front.answering import answer
 from service.held_out import read_held_out
 from service.library import Library
 from service.model import Model
@@ -46,15 +46,13 @@ async def predict(request: Request) -> Response:
     """Rows as JSON, or one PNG or JPEG as a form (`curl -F image=@digit.png`)."""
     started = perf_counter()
     settings: Settings = request.app.state.settings
-    batcher: Batcher = request.app.state.batcher
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         asked = _asked(await read_form(request, settings.max_body_bytes, settings.max_image_pixels), started)
     else:
         raw = await read_body(request)
         read = partial(ask, raw, request.app.state.library, settings, started)
         asked = await asyncio.to_thread(read) if len(raw) >= LARGE_BODY else read()
-    reply = asked.write(await batcher.predict(asked.model, asked.inputs))
-    return Response(reply.body, media_type=reply.media_type)
+    return await answer(request, asked)
 
 
 def ask(raw: bytes, library: Library, settings: Settings, started: float, reader: Reader | None = None) -> Asked:
@@ -66,8 +64,8 @@ def _asked(rows: Rows, started: float) -> Asked:
     options, manifest = rows.options, rows.model.manifest
     temperature, top_k = options.temperature or 1.0, check_top_k(options.top_k, manifest)
 
-    def write(answer: Answer) -> Reply:
-        return Reply(render(manifest, answer, temperature, top_k, started))
+    def write(found: Answer) -> Reply:
+        return Reply(render(manifest, found, temperature, top_k, started))
 
     return Asked(rows.model, rows.inputs, write)
 

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.answers import Answer
 from service.asked import JSON, Asked, Reply, SlowRequestError
-from service.batching import Batcher
 from service.body import LARGE_BODY, read_body
 from service.encoding import WORTH_BYTES, accepted, compressed
+from service.front.answering import answer
 from service.model import Model
 from service.protocol.about import model_of
 from service.protocol.answer import render
@@ -76,7 +76,6 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     The header Inference-Header-Content-Length then is the length of the JSON; of 0 it says that there is none.
     """
     settings: Settings = request.app.state.settings
-    batcher: Batcher = request.app.state.batcher
     raw = await read_body(request)
     headers = request.headers
     read = partial(
@@ -91,8 +90,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         asked = read(is_inline=True) if len(raw) < LARGE_BODY else await asyncio.to_thread(read)
     except SlowRequestError:
         asked = await asyncio.to_thread(read)
-    reply = asked.write(await batcher.predict(asked.model, asked.inputs))
-    return Response(reply.body, headers=dict(reply.headers), media_type=reply.media_type)
+    return await answer(request, asked)
 
 
 def ask(
@@ -102,8 +100,8 @@ def ask(
     Accept-Encoding. Raises as `parse`."""
     asked = parse(raw, json_length, model.manifest, Limits(settings.max_batch, settings.max_image_pixels, is_inline))
 
-    def write(answer: Answer) -> Reply:
-        body, answer_json_length = render(model.manifest, answer.prediction, asked.outputs, asked.id)
+    def write(found: Answer) -> Reply:
+        body, answer_json_length = render(model.manifest, found.prediction, asked.outputs, asked.id)
         headers = {} if answer_json_length is None else {JSON_LENGTH: str(answer_json_length)}
         coding = accepted(accepts) if len(body) > WORTH_BYTES else None
         if coding is not None:

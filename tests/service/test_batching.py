@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +18,7 @@ from service.batching import Batcher
 from service.errors import BusyError, LateError, ModelError
 from service.model import Model, Prediction, load_model
 from service.statistics import Statistics
-from tests.repositories import examples, known_logits, write_model
+from tests.repositories import examples, known_logits, serving, write_model
 
 
 class Watched(Model):
@@ -104,6 +106,47 @@ async def test_a_request_that_is_given_up_disturbs_no_other(model: Watched):
     assert model.sizes == [1, 3]
     assert tasks[0].cancelled()
     assert tasks[1].cancelled()
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/digits-student/infer"])
+async def test_a_route_gives_up_what_its_client_no_longer_waits_for(path: str, tmp_path: Path):
+    """Rows that wait are not run; it is counted as gone."""
+    write_model(tmp_path / "models")
+    async with serving(tmp_path / "models") as client:
+        app = client._transport.app
+        model = Watched(app.state.library.get())
+        app.state.library.get = lambda *_: model
+        first = asyncio.create_task(_ask(app, path, asyncio.Event()))
+        await asyncio.to_thread(model.entered.acquire)
+        await _ask(app, path, LEAVES_AT_ONCE)
+        model.go.release(9)
+        await first
+        assert model.sizes == [1]
+        assert app.state.statistics.of(model).failures["gone"].count == 1
+
+
+LEAVES_AT_ONCE = asyncio.Event()
+LEAVES_AT_ONCE.set()
+
+
+async def _ask(app: Any, path: str, gone: asyncio.Event) -> None:
+    """As a server would, over ASGI, for a client that goes when that is set."""
+    rows = examples(1)[0].reshape(1, -1).tolist()
+    given = {"name": "input", "shape": [1, 64], "datatype": "FP32", "data": rows}
+    body = json.dumps({"inputs": rows if path == "/predict" else [given]}).encode()
+    messages = iter([{"type": "http.request", "body": body}])
+
+    async def receive() -> dict[str, Any]:
+        for message in messages:
+            return message
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        """To nobody."""
+
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [], "root_path": ""}
+    await app({**scope, "http_version": "1.1", "scheme": "http", "server": ("service", 80)}, receive, send)
 
 
 async def test_two_models_do_not_wait_for_each_other(model: Watched, tmp_path: Path):

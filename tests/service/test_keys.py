@@ -177,6 +177,26 @@ def test_a_good_key_gets_an_answer(client: httpx.Client):
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_pages_of_other_origins_may_ask_only_where_it_is_said(chunked: bool, tmp_path: Path, client: httpx.Client):
+    """By either way; a browser asks first, without a key."""
+    write_pair(tmp_path)
+    secret, line = make_key("page", ["predict"])
+    options = ["--cors-origins", "https://one.example https://two.example", "--api-keys", line]
+    with serving(tmp_path, free_port(), *options) as service:
+        for origin, allowed in (("https://two.example", "https://two.example"), ("https://evil.example", None)):
+            wish = "Access-Control-Request"
+            first = {"Origin": origin, f"{wish}-Method": "POST", f"{wish}-Headers": "Authorization"}
+            asked = service.request("OPTIONS", "/predict", headers=first)
+            assert (asked.status_code == 200) == bool(allowed)
+            assert asked.headers.get("access-control-allow-origin") == allowed
+            headers = {"Origin": origin, "Authorization": f"Bearer {secret}"}
+            answer = service.post("/predict", content=iter([BODY]) if chunked else BODY, headers=headers)
+            assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (200, allowed)
+    answer = client.post("/predict", content=BODY, headers={"Origin": "https://two.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
 def test_no_key_is_ever_logged(caplog: pytest.LogCaptureFixture):
     """Not even a wrong one."""
     with caplog.at_level(logging.DEBUG), pytest.raises(UnknownKeyError):

@@ -39,6 +39,7 @@ def test_every_setting_comes_from_its_variable_in_its_own_type():
         "MAX_IMAGE_PIXELS": "64",
         "RELOAD_S": "0.5",
         "MAX_CONNECTIONS": "8",
+        "CORS_ORIGINS": "https://a",
         "API_KEYS": "a:predict:0",
         "API_KEYS_FILE": "/k",
         "LOG_FORMAT": "json",
@@ -50,7 +51,7 @@ def test_every_setting_comes_from_its_variable_in_its_own_type():
     assert {field.name.upper() for field in fields(Settings)} == values.keys()
     settings = read_settings({}, {f"STILLROOM_{name}": value for name, value in values.items()})
     numbers = [2, 3, 7, 9, 1.5, 4, 1000, 64, 0.5, 8]
-    rest = ["a:predict:0", Path("/k"), "json", True, True, True, Path("/s")]
+    rest = ["https://a", "a:predict:0", Path("/k"), "json", True, True, True, Path("/s")]
     assert settings == Settings(*[Path("/m"), "::1", 0, "cpu", *numbers, *rest])
 
 
