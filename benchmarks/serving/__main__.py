@@ -2,6 +2,7 @@
 
     python -m benchmarks.serving                       # some minutes on 2 cores; needs wrk (apt-get install wrk)
     python -m benchmarks.serving --only student --seconds 1
+    python -m benchmarks.serving --peers-dir DIR --peers litserve,mosec  # benchmarks/serving/peers says how DIR is made
 
 Every server is started anew for a block, alone on the machine but for wrk beside it; servers take turns, so that a
 drift of the machine meets all of them. Multiples are of the ten-minute endpoint's answers a second, and of its p99, in
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 from benchmarks.serving.load import Load, load
 from benchmarks.serving.models import examples, write_models
-from benchmarks.serving.servers import Server, as_binary, as_json, ours, running, ten_minutes
+from benchmarks.serving.servers import PEERS, Server, as_binary, ours, peer, python_of, running, ten_minutes
 from service.machine import processor, usable_cpus
 
 PORT = 18_765
@@ -54,24 +55,42 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--workers", action="append", help="measure so many worker processes; may be repeated")
     parser.add_argument("--models-dir", type=Path, help="use the models there; by default they are made")
+    parser.add_argument("--peers-dir", type=Path, metavar="DIR", help="the environments of peers, DIR/<name>")
+    parser.add_argument("--peers", metavar="A,B", help=f"some of {', '.join(PEERS)}; by default all, given --peers-dir")
     given = parser.parse_args(arguments)
     chosen = given.only.split(",") if given.only else list(BLOCKS)
+    peers = _peers(parser, given.peers, given.peers_dir)
     with tempfile.TemporaryDirectory() as folder:
         models = given.models_dir or Path(folder) / "models"
         if not models.exists():
             write_models(models)
         print(f"{processor()}, {usable_cpus()} CPUs, wrk beside the server; {given.repetitions} repetitions")  # noqa: T201
+        installed = [each for each in peers if python_of(each, given.peers_dir).exists()]
+        for each in sorted(set(peers) - set(installed)):
+            print(f"{each}: not installed, there is no {python_of(each, given.peers_dir)}", flush=True)  # noqa: T201
         for name in chosen:
             options = [["--workers", workers] for workers in given.workers or []] or [[]]
-            for line in table(BLOCKS[name], models, options, given.seconds, given.repetitions):
+            model = BLOCKS[name].model
+            servers = [ten_minutes(models, PORT, model), *(ours(models, PORT, each) for each in options)]
+            servers += [peer(each, given.peers_dir, models, PORT, model) for each in installed]
+            for line in table(BLOCKS[name], servers, given.seconds, given.repetitions):
                 print(line, flush=True)  # noqa: T201 - it is a program
 
 
-def table(
-    block: Block, models: Path, options: Sequence[Sequence[str]], seconds: int, repetitions: int
-) -> Iterator[str]:
-    """The block's lines in Markdown: for each server and number of connections its multiples and figures."""
-    servers = [ten_minutes(models, PORT, block.model), *(ours(models, PORT, each) for each in options)]
+def _peers(parser: argparse.ArgumentParser, names: str | None, peers_dir: Path | None) -> list[str]:
+    """The names of those asked for."""
+    if peers_dir is None and names:
+        parser.error("--peers needs --peers-dir, the folder of their environments")
+    chosen = names.split(",") if names else list(PEERS) if peers_dir else []
+    if unknown := sorted(set(chosen) - set(PEERS)):
+        parser.error(f"unknown peers {', '.join(unknown)}; available: {', '.join(PEERS)}")
+    return chosen
+
+
+def table(block: Block, servers: Sequence[Server], seconds: int, repetitions: int) -> Iterator[str]:
+    """The block's lines in Markdown: for each server and number of connections its multiples and figures.
+
+    Multiples are of the first server."""
     found: dict[tuple[str, int], list[Load]] = {}
     memory: dict[str, float] = {}
     first: dict[str, float] = {}
@@ -83,7 +102,7 @@ def table(
     yield "| server | connections | answers/s | times | p50, ms | p99, ms | times | failed |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for (name, connections), loads in found.items():
-        base = found["ten minutes", connections]
+        base = found[servers[0].name, connections]
         rate = statistics.median(ours.rate / theirs.rate for ours, theirs in zip(loads, base, strict=True))
         tail = statistics.median(ours.p99_ms / theirs.p99_ms for ours, theirs in zip(loads, base, strict=True))
         middle = [statistics.median(values) for values in zip(*loads, strict=True)]
@@ -92,14 +111,14 @@ def table(
             f"| {tail:.2f} | {sum(each.failed for each in loads)} |"
         )
     yield ""
-    for server in servers:
-        yield f"{server.name}: {memory[server.name]:.0f} MB, first good answer after {first[server.name]:.2f} s"
+    for name, megabytes in memory.items():
+        yield f"{name}: {megabytes:.0f} MB, first good answer after {first[name]:.2f} s"
 
 
 def _measured(
     server: Server, block: Block, seconds: int, memory: dict[str, float], first: dict[str, float]
 ) -> Iterator[tuple[int, Load]]:
-    send = as_binary if block.binary and server.binary else as_json
+    send = as_binary if block.binary and server.binary else server.json
     request = send(block.model, examples(block.rows))
     with running(server, PORT, request) as started:
         first[server.name] = started.first_answer_s

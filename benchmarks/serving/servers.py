@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,15 +24,44 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.load import Request
 
+GRACE_S = 30.0
+"""What a server and the processes that it started are given to end by themselves."""
+
+PEERS = {
+    "litserve": "benchmarks.serving.peers.litserve",
+    "mosec": "benchmarks.serving.peers.mosec",
+    "mlserver": "benchmarks.serving.peers.mlserver",
+    "bentoml": "bentoml serve benchmarks.serving.peers.bentoml:Model",
+    "rayserve": "benchmarks.serving.peers.rayserve",
+}
+"""What `python -m` is given in the environment of each."""
+
+
+def as_json(model: str, rows: NDArray[np.float32]) -> Request:
+    """What most take at /predict; ours is told the model, the others have but one."""
+    values = rows.reshape(len(rows), -1).astype(int).tolist()
+    body = json.dumps({"model": model, "inputs": values}).encode()
+    return Request("/predict", body, {"Content-Type": "application/json"})
+
+
+def as_v2_json(_model: str, rows: NDArray[np.float32]) -> Request:
+    """The Open Inference Protocol's JSON, to a peer whose only model is called `model`."""
+    values = rows.reshape(-1).astype(int).tolist()
+    entry = {"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": values}
+    body = json.dumps({"inputs": [entry]}).encode()
+    return Request("/v2/models/model/infer", body, {"Content-Type": "application/json"})
+
 
 class Server(NamedTuple):
-    """A server over one model of a repository: its name, its command, its variables, and where it takes rows."""
+    """A server over one model of a repository: its name, its command, its variables, and how it takes rows."""
 
     name: str
     command: Sequence[str]
     variables: dict[str, str]
     binary: bool
     """Whether it takes binary tensors."""
+    json: Callable[[str, NDArray[np.float32]], Request] = as_json
+    """The request with rows for a model."""
 
 
 def ours(models: Path, port: int, options: Sequence[str] = ()) -> Server:
@@ -46,12 +78,19 @@ def ten_minutes(models: Path, port: int, model: str) -> Server:
     return Server("ten minutes", command, {"MODEL": str(graph)}, binary=False)
 
 
-def as_json(model: str, rows: NDArray[np.float32]) -> Request:
-    """What both take at /predict; ours is told the model, the other has but one."""
-    values = rows.reshape(len(rows), -1).astype(int).tolist()
-    return Request(
-        "/predict", json.dumps({"model": model, "inputs": values}).encode(), {"Content-Type": "application/json"}
-    )
+def python_of(name: str, peers_dir: Path) -> Path:
+    """The interpreter of a peer's environment, which need not exist."""
+    # Absolute, not resolved: a venv's python is a link, and the place of the link makes the environment.
+    return peers_dir.absolute() / name / "bin" / "python"
+
+
+def peer(name: str, peers_dir: Path, models: Path, port: int, model: str) -> Server:
+    """One of PEERS in its environment."""
+    variables = {"MODEL": str(models / model / "1" / "model.onnx"), "PORT": str(port)}
+    variables |= {"MOSEC_PORT": str(port), "BENTOML_PORT": str(port), "BENTOML_HOST": "127.0.0.1"}
+    variables |= {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [str(python_of(name, peers_dir)), "-m", *PEERS[name].split()]
+    return Server(name, command, variables, binary=False, json=as_v2_json if name == "mlserver" else as_json)
 
 
 def as_binary(model: str, rows: NDArray[np.float32]) -> Request:
@@ -80,18 +119,58 @@ class Running(NamedTuple):
 
 @contextmanager
 def running(server: Server, port: int, request: Request) -> Iterator[Running]:
-    """Starts a server, waits for its first good answer, and ends it."""
+    """Starts a server, waits for its first good answer, and ends it with all that it started."""
     start = time.perf_counter()
-    environment = {**os.environ, **server.variables}
-    process = subprocess.Popen(  # noqa: S603 - a command of ours
-        list(server.command), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        _wait(process, port, request)
-        yield Running(process, time.perf_counter() - start)
-    finally:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # Some leave files, and Ray tells everyone in the common folder of its cluster.
+        environment = {**os.environ, **server.variables, "TMPDIR": folder}
+        process = subprocess.Popen(  # noqa: S603 - a command of ours
+            list(server.command), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            _wait(process, port, request)
+            yield Running(process, time.perf_counter() - start)
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends it by SIGTERM, then the children that it left behind, as some servers do. What has not ended after GRACE_S
+    is killed; where that is the server, raises subprocess.TimeoutExpired."""
+    with ExitStack() as stack:
+        pids = family(process.pid) if process.poll() is None else []  # else the number may be another's by now
+        handles = [handle for pid in pids if (handle := _opened(pid, stack)) is not None]
         process.terminate()
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=GRACE_S)
+        finally:
+            _signal(handles[1:], signal.SIGTERM)
+            end = time.monotonic() + GRACE_S
+            while (left := _alive(handles)) and time.monotonic() < end:
+                time.sleep(0.01)
+            _signal(left, signal.SIGKILL)
+            process.wait()
+
+
+def _alive(handles: Sequence[int]) -> list[int]:
+    ended = select.select(handles, [], [], 0)[0]
+    return [handle for handle in handles if handle not in ended]
+
+
+def _signal(handles: Sequence[int], number: signal.Signals) -> None:
+    for handle in handles:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, number)
+
+
+def _opened(pid: int, stack: ExitStack) -> int | None:
+    """A handle of a process, which cannot mean another one later as a number could; None where it has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    stack.callback(os.close, handle)
+    return handle
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, request: Request) -> None:
@@ -107,9 +186,12 @@ def _wait(process: subprocess.Popen[bytes], port: int, request: Request) -> None
 
 
 def family(pid: int) -> list[int]:
-    """The process and all that it started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in family(int(child)))]
+    """The process and all that it started, from whichever thread."""
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            found += [each for child in children.read_text().split() for each in family(int(child))]
+    return found
 
 
 def resident(pid: int) -> int:
