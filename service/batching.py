@@ -27,7 +27,7 @@ from service.tracing import Tracing
 log = logging.getLogger("service")
 
 SWEEP_S = 0.1
-"""How often a busy model's queue is searched for requests that have waited for too long."""
+"""How often the queues of busy models are searched for requests that have waited for too long."""
 
 Outcome = Answer | StillroomError
 Done = Callable[[Outcome], None]
@@ -62,6 +62,7 @@ class Batcher:
         self.runs = 0
         self.tracing: Tracing | None = None
         self._statistics = statistics
+        self._sweeping: asyncio.TimerHandle | None = None
         self._lines: dict[Model, _Line] = {}  # of the models that are busy, so that an old one can go
 
     async def predict(self, model: Model, inputs: NDArray[np.float32]) -> Answer:
@@ -103,7 +104,6 @@ class Batcher:
         batch = line.take(self._max_batch, partial(self._is_wanted, line.model))
         if not batch:
             del self._lines[line.model]
-            line.stop()
             return
         self.runs += 1
         if sum(len(job.inputs) for job in batch) <= line.model.quick_rows:
@@ -113,8 +113,9 @@ class Batcher:
                 outcome = error
             self._settle(line, batch, outcome)
             return
-        line.sweep_every(SWEEP_S, self._sweep)
         line.running = batch
+        if self._sweeping is None:
+            self._sweeping = line.loop.call_later(SWEEP_S, self._sweep)
         run = line.loop.run_in_executor(None, _timed, line.model, batch)
         run.add_done_callback(lambda ran: self._settle(line, batch, ran.exception() or ran.result()))
 
@@ -150,8 +151,16 @@ class Batcher:
         reason = ModelError(f"{place}: the graph failed on these inputs; the log has the reason")
         self._refuse(line.model, job, "graph", reason)
 
-    def _sweep(self, line: _Line) -> None:
-        """Refuses what has waited for too long, in the queue and in the run."""
+    def _sweep(self) -> None:
+        """Looks for what has waited for too long, and again as long as a model is busy."""
+        self._sweeping = None
+        for line in list(self._lines.values()):
+            self._refuse_late(line)
+            if self._sweeping is None:
+                self._sweeping = line.loop.call_later(SWEEP_S, self._sweep)
+
+    def _refuse_late(self, line: _Line) -> None:
+        """Both in the queue and in the run."""
         oldest = perf_counter() - self._timeout_s
         for job in [*line.running, *line.jobs]:
             if job.queued >= oldest:
@@ -189,7 +198,6 @@ class _Line:
         self.jobs: deque[Job] = deque()
         self.rows = 0
         self.running: Sequence[Job] = ()
-        self._sweeping: asyncio.TimerHandle | None = None
 
     def add(self, job: Job) -> None:
         self.jobs.append(job)
@@ -217,21 +225,6 @@ class _Line:
     def _count(self, rows: int) -> None:
         self.rows += rows
         self.tally.waiting += rows
-
-    def sweep_every(self, seconds: float, sweep: Callable[[_Line], None]) -> None:
-        """Calls `sweep` again and again until the line is stopped."""
-
-        def again() -> None:
-            sweep(self)
-            self._sweeping = self.loop.call_later(seconds, again)
-
-        if self._sweeping is None:
-            self._sweeping = self.loop.call_later(seconds, again)
-
-    def stop(self) -> None:
-        """The model is idle."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
 
 
 def _attributes(model: Model, job: Job, run: Run) -> dict[str, str | int]:

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -62,6 +63,11 @@ def _quota(folder: Path) -> Iterator[float]:
 
 def give_back_memory() -> None:
     """Gives the system what was freed and is still held for later, where the C library is one that can (glibc)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
