@@ -41,6 +41,7 @@ class Block(NamedTuple):
 BLOCKS = {
     "student": Block("student, one row of JSON", "bench-student", 1, binary=False, connections=CONNECTIONS),
     "binary": Block("student, one row in binary", "bench-student", 1, binary=True, connections=CONNECTIONS),
+    "int8": Block("student in int8, one row of JSON", "bench-student-int8", 1, binary=False, connections=CONNECTIONS),
     "ensemble": Block("ensemble, one row of JSON", "bench-ensemble", 1, binary=False, connections=CONNECTIONS),
     "rows": Block("student, 64 rows of JSON", "bench-student", 64, binary=False, connections=(4,)),
     "binary-rows": Block("student, 64 rows in binary", "bench-student", 64, binary=True, connections=(4,)),

@@ -31,6 +31,7 @@ from trainer.ensemble import Ensemble, Single
 from trainer.export import multiply_accumulates, to_onnx
 from trainer.networks import Normalise, Stack
 from trainer.publish import Artefact, publish
+from trainer.quantize import int8
 
 SHAPE = (28, 28)
 CLASSES = tuple("0123456789")
@@ -40,9 +41,13 @@ MEMBERS = 10
 
 
 def write_models(models_dir: Path, student: Sequence[int] = STUDENT, member: Sequence[int] = MEMBER) -> None:
-    """`bench-student` and `bench-ensemble`, the newest student being what /predict answers with by default."""
-    _publish(models_dir, "bench-ensemble", "ensemble", Ensemble(_networks(member, MEMBERS), "arithmetic"))
-    _publish(models_dir, "bench-student", "student", Single(_networks(student, 1)[0]))
+    """`bench-ensemble`, `bench-student`, and that student's products in int8."""
+    single = Single(_networks(student, 1)[0])
+    graph = to_onnx(single, SHAPE)
+    ensemble = Ensemble(_networks(member, MEMBERS), "arithmetic")
+    _publish(models_dir, "bench-ensemble", "ensemble", ensemble, to_onnx(ensemble, SHAPE))
+    _publish(models_dir, "bench-student-int8", "student", single, int8(graph, examples(256)))
+    _publish(models_dir, "bench-student", "student", single, graph)
 
 
 def publish_again(models_dir: Path, name: str) -> int:
@@ -70,8 +75,8 @@ def _networks(sizes: Sequence[int], count: int) -> list[nn.Module]:
     return [stack.member(member) for member in range(count)]
 
 
-def _publish(models_dir: Path, name: str, role: Role, module: nn.Module) -> None:
-    graph, shown = to_onnx(module, SHAPE), Part(examples(8), np.zeros(8, dtype=np.int64))
+def _publish(models_dir: Path, name: str, role: Role, module: nn.Module, graph: bytes) -> None:
+    shown = Part(examples(8), np.zeros(8, dtype=np.int64))
 
     def manifest(version: int, files: dict[str, FileRecord]) -> Manifest:
         return Manifest(

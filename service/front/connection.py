@@ -35,8 +35,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._receiving_since: float | None = None
         self._stuck_since: float | None = None
         """Since when the client has not read, or not let the connection end."""
-        self._silent_bytes, self._progress = 0, 0
-        """Bytes that were neither of a body nor the end of anything; the other counts what was."""
+        self._chunk_bytes, self._silent_bytes, self._progress = 0, 0, 0
+        """Bytes that came last; those that were neither of a body nor the end of anything; how often something was."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Takes it, or says that there are too many."""
@@ -56,7 +56,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._receiving_since = monotonic()  # even if it is but an empty line: it ends the keep-alive timer
             if b"pgrade" in data:
                 data = _without_upgrade(data)
-        progress = self._progress
+        progress, self._chunk_bytes = self._progress, len(data)
         super().data_received(data)
         self._silent_bytes = self._silent_bytes + len(data) if self._progress == progress else 0
         if self._silent_bytes > LARGEST_HEAD:
@@ -78,7 +78,11 @@ class LimitedProtocol(HttpToolsProtocol):
         """The head is whole. One that came at once, too, has a limit."""
         self._progress += 1
         self._is_in_body = True
-        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > LARGEST_HEAD:
+        is_small = self._silent_bytes + self._chunk_bytes <= LARGEST_HEAD
+        if (
+            not is_small
+            and sum(len(name) + len(value) for name, value in [*self.headers, (self.url, b"")]) > LARGEST_HEAD
+        ):
             raise _HeadTooLargeError
         if not self.begin():
             super().on_headers_complete()
