@@ -84,12 +84,12 @@ def serving(models: Path, devices: Sequence[str], connections: Sequence[int], se
                         }
 
 
-def compared(models: Path, devices: Sequence[str], pairs: Sequence[str]) -> Iterator[Row]:
+def compared(models: Path, devices: Sequence[str], pairs: Sequence[str], blocks: int) -> Iterator[Row]:
     """Ensemble against student by /compare: the digits' with their accuracy, the benchmark's for their speed."""
     for device in devices:
         with running(ours(models, PORT, ["--device", device]), PORT, as_json("bench-student", examples(1))):
             for name in pairs:
-                body = json.dumps({"models": [f"{name}-ensemble", f"{name}-student"]}).encode()
+                body = json.dumps({"models": [f"{name}-ensemble", f"{name}-student"], "blocks": blocks}).encode()
                 yield {"device": device, "pair": name, "report": _get("/compare", body)}
 
 
@@ -118,7 +118,7 @@ def measure(device: str, *, quick: bool) -> Row:
             "serving": list(serving(models, devices, (8,) if quick else CONNECTIONS, seconds))
             if has_wrk
             else "wrk is not installed",
-            "compared": list(compared(models, devices, pairs)),
+            "compared": list(compared(models, devices, pairs, 3 if quick else 10)),
         }
     return {**found, "seconds": round(time.monotonic() - started, 1)}
 

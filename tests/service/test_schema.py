@@ -40,7 +40,7 @@ def test_what_is_described_is_what_happens(method: str, path: str, address: str)
 
     @given(case=operation.as_strategy())
     @settings(
-        max_examples=SLOW.get((method, path), 20),
+        max_examples=SLOW.get((method, path), 10),
         deadline=None,
         derandomize=True,
         database=None,
