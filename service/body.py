@@ -29,6 +29,7 @@ Fields = TypeVar("Fields", bound=BaseModel)
 
 LONGEST_SHOWN = 10_000
 AT_ONCE = 8
+"""How many of the largest bodies all requests together may hold."""
 LARGE_BODY = 2**16
 """Bytes from which on a body is parsed in a thread: below, a hop to one costs more than it saves."""
 

@@ -29,6 +29,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, *values: Any, most_connections: int, **named: Any) -> None:
         super().__init__(*values, **named)
         self._most_connections = most_connections
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._default_lines = b""
         self._is_in_body = False
         self._is_receiving = False
         """Whether a request has begun and is not whole."""
@@ -52,7 +54,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self._is_receiving:
-            if self._receiving_since is None and self._is_answered():
+            if self._receiving_since is None and self.is_answered():
                 self._receiving_since = monotonic()  # even if it is but an empty line: it ends the keep-alive timer
             if b"pgrade" in data:
                 data = _without_upgrade(data)
@@ -67,7 +69,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._progress += 1
         self._is_receiving = True
-        self._receiving_since = monotonic() if self._is_answered() else None
+        self._receiving_since = monotonic() if self.is_answered() else None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; trailers are left out, as they may be (RFC 9110, section 6.5.1)."""
@@ -144,30 +146,37 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._receiving_since is not None and now - self._receiving_since > seconds:
             self.turn_away(408, f"the request was not whole within {seconds:g} s")
 
-    def turn_away(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-        """Says why and closes. A request before this one that is unanswered is answered first, and nothing is said."""
+    def turn_away(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> bool:
+        """Says why and closes. A request before this one that is unanswered is answered first, and nothing is said.
+
+        Whether something was said.
+        """
         if self.transport.is_closing():
-            return
-        if not self._is_answered() and not self.cycle.more_body:
+            return False
+        if not self.is_answered() and not self.cycle.more_body:
             self.cycle.keep_alive = False
             self.flow.pause_reading()
             self._receiving_since = None
-            return
-        is_told = self._is_in_body and self._is_answered()
-        if not is_told and (self._is_answered() or not self.cycle.response_started):
+            return False
+        is_told = self._is_in_body and self.is_answered()
+        is_free = not is_told and (self.is_answered() or not self.cycle.response_started)
+        if is_free:
             body = orjson.dumps({"error": text})
             self.write_answer(status, body, {"content-type": "application/json", **(headers or {})}, close=True)
         self.transport.close()
+        return is_free
 
     def write_answer(self, status: int, body: bytes, headers: Mapping[str, str], *, close: bool) -> None:
         """A whole answer, in one piece."""
-        lines = [STATUS_LINES[status], b"content-length: %d\r\n" % len(body)]
+        if self.server_state.default_headers is not self._default_headers:  # uvicorn makes them anew with the date
+            self._default_headers = self.server_state.default_headers
+            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
+        lines = [STATUS_LINES[status], self._default_lines, b"content-length: %d\r\n" % len(body)]
         lines += [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
-        lines += [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         lines.append(b"connection: close\r\n\r\n" if close else b"\r\n")
         self.transport.write(b"".join([*lines, body]))
 
-    def _is_answered(self) -> bool:
+    def is_answered(self) -> bool:
         """Whether nothing that was asked before waits for its answer."""
         return self.cycle is None or self.cycle.response_complete
 

@@ -23,7 +23,7 @@ from service import log
 from service.asked import JSON, Asked, SlowRequestError
 from service.batching import Outcome
 from service.errors import StillroomError
-from service.front.connection import STATUS_LINES, LimitedProtocol
+from service.front.connection import LimitedProtocol
 from service.front.exchange import Ask, Exchange, Headers
 from service.predict import api as predict
 from service.predict.numbers import Reader
@@ -50,8 +50,6 @@ class DirectProtocol(LimitedProtocol):
         # A page of another origin gets its headers from FastAPI's middleware.
         self._unusual = UNUSUAL | {b"origin"} if state.settings.cors_origins else UNUSUAL
         self._largest_body = min(LARGEST_BODY, state.settings.max_body_bytes)
-        self._default_headers: list[tuple[bytes, bytes]] = []
-        self._default_lines = b""
 
     def begin(self) -> bool:
         """Takes the request, or leaves it to FastAPI."""
@@ -81,14 +79,15 @@ class DirectProtocol(LimitedProtocol):
         if isinstance(self.cycle, Exchange):
             self.cycle = None  # type: ignore[assignment]  # as it was before the first request
 
-    def turn_away(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-        """As for any connection; and counts it."""
-        self._state.statistics.requested("other", "other", status)
-        super().turn_away(status, text, headers)
+    def turn_away(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> bool:
+        """As for any connection; and counts it where it is said."""
+        is_said = super().turn_away(status, text, headers)
+        if is_said:
+            self._state.statistics.requested("other", "other", status)
+        return is_said
 
     def _exchange(self) -> Exchange | None:
-        is_first = self.cycle is None or self.cycle.response_complete
-        if not is_first or self.flow.write_paused or self.parser.get_http_version() != "1.1":
+        if not self.is_answered() or self.flow.write_paused or self.parser.get_http_version() != "1.1":
             return None
         headers = dict(self.headers)
         if len(headers) != len(self.headers) or not self._unusual.isdisjoint(headers):
@@ -156,7 +155,7 @@ class DirectProtocol(LimitedProtocol):
         if tracing is None:
             return NOT_TRACED
         exchange.span = exchange.span or tracing.begin(
-            {name.decode("latin-1"): v.decode("latin-1") for name, v in self.headers}
+            {name.decode("latin-1"): v.decode("latin-1") for name, v in exchange.headers.items()}
         )
         return tracing.within(exchange.span)
 
@@ -192,14 +191,8 @@ class DirectProtocol(LimitedProtocol):
             log.answered("POST", exchange.path.decode(), status, perf_counter() - exchange.started, exchange.id)
         if self.transport.is_closing():
             return
-        if self.server_state.default_headers is not self._default_headers:  # uvicorn makes them anew with the date
-            self._default_headers = self.server_state.default_headers
-            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
-        described = f"content-length: {len(body)}\r\ncontent-type: {kind}\r\nx-request-id: {exchange.id}\r\n".encode()
-        lines = [STATUS_LINES[status], self._default_lines, described]
-        lines += [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
-        lines.append(b"\r\n" if exchange.keep_alive else b"connection: close\r\n\r\n")
-        self.transport.write(b"".join([*lines, body]))
+        described = {"content-type": kind, log.REQUEST_ID: exchange.id, **headers}
+        self.write_answer(status, body, described, close=not exchange.keep_alive)
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()

@@ -26,10 +26,9 @@ Work = Callable[[int, socket.socket], None]
 RESPAWN_S = 1.0
 """Between two starts of a worker: one that dies at once must not make the parent do nothing but fork."""
 FULL_S = 0.01
-
-
+"""Between two tries where no worker takes a connection."""
 READY = b"r"
-"""What a worker says on its channel just before it can answer."""
+"""What a worker says on its channel as soon as it can answer."""
 
 
 @dataclass
@@ -137,7 +136,7 @@ class _Supervisor:
                 if pid == 0:
                     continue
                 log.error("worker %d ended (%s): it is replaced", index, how(status))
-                if worker.is_ready or worker.channel in self._selector.get_map():
+                if worker.channel in self._selector.get_map():
                     self._selector.unregister(worker.channel)
                 worker.channel.close()
                 self._workers[index] = None
