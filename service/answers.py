@@ -34,11 +34,12 @@ class Run:
 
 
 class Answer(NamedTuple):
-    """The rows of one request in a run, and how many seconds they waited for it."""
+    """The rows of one request in a run, and how many seconds they waited for it; of a cascade, which were deferred."""
 
     run: Run
     rows: slice
     queue_s: float
+    deferred_N: NDArray[np.bool_] | None = None
 
     @property
     def prediction(self) -> Prediction:

@@ -13,14 +13,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.answers import Answer, Run
+from service.cascade import Cascade
 from service.errors import BusyError, LateError, ModelError, StillroomError
+from service.jobs import Done, Job, Outcome
 from service.model import Model, Prediction
+from service.relay import Relay
 from service.statistics import Statistics, Tally
 from service.tracing import Tracing
 
@@ -28,24 +30,6 @@ log = logging.getLogger("service")
 
 SWEEP_S = 0.1
 """How often the queues of busy models are searched for requests that have waited for too long."""
-
-Outcome = Answer | StillroomError
-Done = Callable[[Outcome], None]
-
-
-class Job:
-    """The rows of one request that waits for its answer; whoever no longer wants it sets `given_up`."""
-
-    __slots__ = ("alone", "done", "given_up", "inputs", "queued", "settled", "trace")
-
-    def __init__(self, inputs: NDArray[np.float32], done: Done) -> None:
-        self.inputs = inputs
-        self.done = done
-        self.queued = perf_counter()
-        self.given_up = False
-        self.settled = False
-        self.trace: Any = None  # to which its spans belong
-        self.alone = False  # after a run that failed: to see which of its requests it was
 
 
 class Batcher:
@@ -81,11 +65,16 @@ class Batcher:
             raise outcome
         return outcome
 
-    def submit(self, model: Model, inputs: NDArray[np.float32], done: Done) -> Job:
+    def submit(self, model: Model, inputs: NDArray[np.float32], done: Done) -> Job | Relay:
         """Queues the rows float32 [N, ...]; `done` is called once with their answer or an error, unless given up.
 
         Raises BusyError where too many rows wait already.
         """
+        if isinstance(model, Cascade):
+            return Relay(model, inputs, done, self._queue, self._statistics)
+        return self._queue(model, inputs, done)
+
+    def _queue(self, model: Model, inputs: NDArray[np.float32], done: Done) -> Job:
         job = Job(inputs, done)
         if self.tracing is not None:
             job.trace = self.tracing.current()
@@ -163,8 +152,8 @@ class Batcher:
         """Both in the queue and in the run."""
         oldest = perf_counter() - self._timeout_s
         for job in [*line.running, *line.jobs]:
-            if job.queued >= oldest:
-                break
+            if job.began >= oldest:
+                continue
             self._refuse(
                 line.model,
                 job,

@@ -50,6 +50,7 @@ class Metrics(Collector):
             requests.add_metric(request.split(" "), count)
         yield requests
         yield from _by_model(counts)
+        yield _by_cascade(counts)
         models = GaugeMetricFamily("stillroom_models", "Models served", labels=("name", "version", "provider"))
         for model in self._library.models().values():
             models.add_metric([model.manifest.name, str(model.manifest.version), model.provider], 1)
@@ -81,6 +82,18 @@ def _by_model(counts: Counts) -> Iterator[Metric]:
             runs[bisect_left(BATCHES, size)] += run.count
         batch.add_metric([name], _buckets(BATCHES, runs), sum(size * run.count for size, run in tally.runs.items()))
     yield from (rows, waiting, failures, queue, compute, batch)
+
+
+def _by_cascade(counts: Counts) -> Metric:
+    """Who answered: the share deferred is the ensemble's part of both."""
+    rows = CounterMetricFamily(
+        "stillroom_cascade_rows", "Rows that a cascade answered", labels=("model", "version", "answered_by")
+    )
+    for place, tally in counts.cascades.items():
+        name, _, version = place.rpartition("/")
+        for by, count in (("student", tally.rows - tally.deferred), ("ensemble", tally.deferred)):
+            rows.add_metric([name, version, by], count)
+    return rows
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

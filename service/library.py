@@ -9,38 +9,20 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
+from service.cascade import Cascade, Found, find_cascades
 from service.errors import BusyError, ModelError, NotFoundError, SettingsError
 from service.machine import give_back_memory
 from service.model import Device, Model, load_model
+from service.shelf import Key, Refusal, Shelf, fingerprint_of
 from service.words import short
 
 log = logging.getLogger("service")
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
-Key = tuple[str, int]
-Fingerprint = tuple[tuple[str, int, int, int], ...]
-"""Of each file of a version folder: name, inode, size, time of its last change, of rights too (ctime)."""
-
-
-class Refusal(NamedTuple):
-    """A version that is not served, and why."""
-
-    name: str
-    version: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """One version as last seen. A version that was good and then turns bad keeps its model, and has a reason too."""
-
-    fingerprint: Fingerprint
-    model: Model | None
-    reason: str | None = None
+M = TypeVar("M", bound=Model)
 
 
 class Library:
@@ -66,6 +48,7 @@ class Library:
         self._reload_s = reload_s
         self._when_ready: list[Callable[[], None]] = []
         self._shelves: Mapping[Key, Shelf] = {}  # never changed, only replaced: whoever reads it needs no lock
+        self._found_cascades = Found({}, {})  # likewise
         self._found: tuple[Mapping[Key, Shelf], dict[tuple[str | None, int | None], Model]] = self._shelves, {}
         """What `get` found on these shelves: it is called for every request."""
         self._unloaded: frozenset[str] = frozenset()
@@ -90,8 +73,8 @@ class Library:
         self._thread.join()
 
     def get(self, name: str | None = None, version: int | None = None) -> Model:
-        """The model of that name and version; by default the newest student, else the newest model, in its newest
-        version. "Newest" is by the manifest's creation time.
+        """The model or cascade of that name and version; by default the newest student, else the newest model, in its
+        newest version. "Newest" is by the manifest's creation time.
 
         Raises NotFoundError, listing what exists, and BusyError while nothing is loaded.
         """
@@ -108,6 +91,7 @@ class Library:
             raise BusyError(self.waiting_for())
         if name is None:
             name = _default(models).manifest.name
+        models |= self.cascades()
         versions = {key[1]: model for key, model in models.items() if key[0] == name}
         if not versions:
             raise NotFoundError(
@@ -122,23 +106,31 @@ class Library:
         return versions[version]
 
     def models(self) -> dict[Key, Model]:
-        """Everything that is served, by name and version."""
+        """Every model that is served, by name and version."""
         return {key: shelf.model for key, shelf in self._shelves.items() if shelf.model}
 
+    def cascades(self) -> dict[Key, Cascade]:
+        """Every cascade of two of them, by name and version."""
+        return dict(self._found_cascades.cascades)
+
     def newest(self) -> list[Model]:
-        """The newest version of each name, by name."""
-        models = self.models()
-        newest = {key[0]: model for key, model in sorted(models.items(), key=lambda item: _age(item[1]))}
-        return [newest[name] for name in sorted(newest)]
+        """The newest version of each model, by name."""
+        return _newest(self.models())
+
+    def newest_cascades(self) -> list[Cascade]:
+        """The newest version of each cascade, by name."""
+        return _newest(self.cascades())
 
     def versions(self, name: str) -> list[int]:
         """The versions of a name that are served."""
-        return sorted(key[1] for key in self.models() if key[0] == name)
+        return sorted(key[1] for key in (*self.models(), *self.cascades()) if key[0] == name)
 
     @property
     def refused(self) -> list[Refusal]:
         """Every version that was refused, and why."""
-        return [Refusal(*key, shelf.reason) for key, shelf in sorted(self._shelves.items()) if shelf.reason]
+        reasons = {key: shelf.reason for key, shelf in self._shelves.items() if shelf.reason}
+        reasons = self._found_cascades.refused | reasons
+        return [Refusal(*key, reason) for key, reason in sorted(reasons.items())]
 
     def waiting_for(self) -> str:
         """Why nothing is loaded."""
@@ -191,6 +183,7 @@ class Library:
             for name, version in before.keys() - after.keys():
                 why = "it was unloaded" if (name, version) in found else "its folder is gone"
                 log.info("dropped %s/%d: %s", name, version, why)
+            self._find_cascades(after, {name for name, _ in found})
             was_empty = not self.models()
             if after != before:
                 give_back_memory()  # each file was held twice while it was loaded
@@ -200,6 +193,17 @@ class Library:
             elif was_empty:
                 for call in self._when_ready:
                     call()
+
+    def _find_cascades(self, shelves: Mapping[Key, Shelf], folders: set[str]) -> None:
+        before = self._found_cascades
+        models = {key: shelf.model for key, shelf in shelves.items() if shelf.model}
+        after = self._found_cascades = find_cascades(models, folders, self._unloaded)
+        for name, version in after.cascades.keys() - before.cascades.keys():
+            log.info("loaded %s/%d: cascade", name, version)
+        for name, version in before.cascades.keys() - after.cascades.keys():
+            log.info("dropped %s/%d: cascade", name, version)
+        for (name, version), reason in after.refused.items() - before.refused.items():
+            log.warning("refused %s/%d: %s", name, version, reason)
 
     def _version_folders(self) -> Iterator[tuple[Key, Path]]:
         """Every <name>/<version>/ of the repository; one that was never there is an empty one."""
@@ -220,7 +224,7 @@ class Library:
                 self._once(f"cannot read the model {model.name}: {error.strerror}")
 
     def _look(self, folder: Path, before: Shelf | None) -> Shelf:
-        fingerprint = _fingerprint(folder)
+        fingerprint = fingerprint_of(folder)
         if before is not None and before.fingerprint == fingerprint:
             return before
         place = f"{folder.parent.name}/{folder.name}"
@@ -258,17 +262,13 @@ class Library:
         self._troubles.add(trouble)
 
 
-def _fingerprint(folder: Path) -> Fingerprint:
-    """Changes when a file of the folder does; empty where the folder cannot be read or is just being deleted."""
-    try:
-        found = [(entry.name, entry.stat()) for entry in folder.iterdir()]
-    except OSError:
-        return ()
-    return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_ctime_ns) for name, stat in found))
-
-
 def _age(model: Model) -> tuple[float, int]:
     return model.manifest.created.timestamp(), model.manifest.version
+
+
+def _newest(models: Mapping[Key, M]) -> list[M]:
+    newest = {key[0]: model for key, model in sorted(models.items(), key=lambda item: _age(item[1]))}
+    return [newest[name] for name in sorted(newest)]
 
 
 def _default(models: Mapping[Key, Model]) -> Model:

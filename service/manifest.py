@@ -73,6 +73,14 @@ class Reference(Frozen):
     sha256: Sha256
 
 
+class CascadeRule(Reference):
+    """The model that answers the rows where this one's confidence, the largest of softmax(logits / `temperature`), is
+    below `threshold`."""
+
+    threshold: Fraction
+    temperature: Annotated[float, Field(gt=0.0)]
+
+
 class Weights(Frozen):
     """Weights of the two terms of the distillation loss (section 2)."""
 
@@ -122,6 +130,8 @@ class Manifest(Frozen):
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
     input: InputSpec
     teacher: Reference | None = None
+    cascade: Annotated[CascadeRule | None, Field(exclude_if=lambda rule: rule is None)] = None
+    """Not written where there is none: a service of before it refuses keys that it does not know."""
     recipe: dict[str, Any]
     temperature: Annotated[float, Field(gt=0.0)] | None = None
     weights: Weights | None = None
@@ -140,6 +150,8 @@ class Manifest(Frozen):
     def _check(self) -> Self:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have the same name")
+        if self.cascade is not None and self.role != "student":
+            raise ValueError(f"cascade is for a student, got the role {self.role!r}")
         if GRAPH not in self.files:
             raise ValueError(f"files does not list {GRAPH}")
         for name in self.files:

@@ -50,6 +50,11 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({self.manifest.name}/{self.manifest.version} on {self.provider})"
 
+    @property
+    def stored(self) -> Manifest:
+        """The manifest of the folder that holds its files."""
+        return self.manifest
+
     def run(self, inputs: NDArray[np.float32]) -> Prediction:
         """Answers for float32 [B, ...] in raw units. Safe to call from several threads."""
         probabilities, logits = self.session.run(OUTPUTS, {"input": inputs})

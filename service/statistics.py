@@ -51,9 +51,13 @@ class Histogram(Duration):
 
 @dataclass
 class Tally:
-    """Of one version: rows that were answered or wait, failures by their reason, waits and runs, runs by their rows."""
+    """Of one version: rows that were answered or wait, failures by their reason, waits and runs, runs by their rows.
+
+    Of a cascade, which does not run itself, `deferred` are those of its rows that the ensemble answered.
+    """
 
     rows: int = 0
+    deferred: int = 0
     waiting: int = 0
     last_ms: int = 0
     queue: Histogram = field(default_factory=Histogram)
@@ -61,9 +65,17 @@ class Tally:
     failures: dict[str, Duration] = field(default_factory=lambda: defaultdict(Duration))
     runs: dict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
 
+    def answered(self, rows: int, queue_s: float, compute_s: float) -> None:
+        """Counts a request that got its rows."""
+        self.rows += rows
+        self.last_ms = time.time_ns() // 1_000_000
+        self.queue.observe(queue_s)
+        self.compute.observe(compute_s)
+
     def add(self, other: Tally) -> None:
         """Counts what another one counted."""
         self.rows += other.rows
+        self.deferred += other.deferred
         self.waiting += other.waiting
         self.last_ms = max(self.last_ms, other.last_ms)
         for mine, its in ((self.queue, other.queue), (self.compute, other.compute)):
@@ -77,17 +89,22 @@ class Tally:
 
 @dataclass
 class Counts:
-    """Everything that is counted: requests by "METHOD route status", versions by "name/version"."""
+    """Everything that is counted: requests by "METHOD route status", versions by "name/version".
+
+    The rows of `cascades` are counted once more, with the models that answered them.
+    """
 
     requests: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     versions: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    cascades: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
 
     def add(self, other: Counts) -> None:
         """Counts what another one counted."""
         for request, count in other.requests.items():
             self.requests[request] += count
-        for place, tally in other.versions.items():
-            self.versions[place].add(tally)
+        for mine, its in ((self.versions, other.versions), (self.cascades, other.cascades)):
+            for place, tally in its.items():
+                mine[place].add(tally)
 
 
 COUNTS = TypeAdapter(Counts)
@@ -145,15 +162,21 @@ class Statistics:
 
     def answered(self, model: Model, rows: int, queue_s: float, compute_s: float) -> None:
         """Counts a request that got its rows."""
-        tally = self.of(model)
-        tally.rows += rows
-        tally.last_ms = time.time_ns() // 1_000_000
-        tally.queue.observe(queue_s)
-        tally.compute.observe(compute_s)
+        self.of(model).answered(rows, queue_s, compute_s)
 
     def failed(self, model: Model, reason: str, seconds: float) -> None:
         """Counts a request that got none, and how long it took to fail: `graph`, `full`, `timeout` or `gone`."""
         self.of(model).failures[reason].add(seconds)
+
+    def relayed(self, cascade: Model, rows: int, deferred: int, queue_s: float, compute_s: float) -> None:
+        """Counts a request that a cascade answered, so many of its rows by the ensemble."""
+        tally = self.counts.cascades[cascade.place]
+        tally.answered(rows, queue_s, compute_s)
+        tally.deferred += deferred
+
+    def relay_failed(self, cascade: Model, seconds: float) -> None:
+        """Counts a request to which one of a cascade's models gave no answer; with that model the reason is counted."""
+        self.counts.cascades[cascade.place].failures["model"].add(seconds)
 
 
 def _read(board: Board, slot: int) -> Counts:

@@ -28,6 +28,7 @@ from service.manifest import (
     GRAPH,
     HELD_OUT,
     TRAIN_HASHES,
+    CascadeRule,
     DataReference,
     FileRecord,
     ImageSpec,
@@ -119,6 +120,7 @@ def write_model(
     held_out: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None,
     teacher: Path | None = None,
     graph: bytes | None = None,
+    cascade: CascadeRule | None = None,
 ) -> Path:
     """Writes <root>/<name>/<version>/ as the trainer would, in one rename, and gives that folder.
 
@@ -141,6 +143,7 @@ def write_model(
         classes=classes,
         input=InputSpec(shape=shape, image=image if len(shape) == 2 else None),
         teacher=None if parent is None else _reference(parent),
+        cascade=cascade,
         recipe={"name": "linear", "seed": seed},
         temperature=4.0 if parent else None,
         weights=Weights(soft=0.9, hard=0.1) if parent else None,
@@ -168,6 +171,19 @@ def write_pair(root: Path) -> tuple[Path, Path]:
     """An ensemble and the student distilled from it, with the same held-out examples: (ensemble, student)."""
     ensemble = write_model(root, "digits-ensemble", role="ensemble", seed=0)
     return ensemble, write_model(root, "digits-student", seed=1, teacher=ensemble)
+
+
+def write_cascade(root: Path, threshold: float = 0.8, temperature: float = 0.5) -> tuple[Path, Path]:
+    """The pair, with a rule in the student's manifest: (ensemble, student); it is asked as digits-cascade."""
+    ensemble = write_model(root, "digits-ensemble", role="ensemble", seed=0)
+    rule = rule_for(ensemble, threshold, temperature)
+    return ensemble, write_model(root, "digits-student", seed=1, teacher=ensemble, cascade=rule)
+
+
+def rule_for(ensemble: Path, threshold: float = 0.8, temperature: float = 0.5) -> CascadeRule:
+    """The rule that defers to the model in that version folder."""
+    reference = _reference(read_manifest(ensemble)).model_dump()
+    return CascadeRule(**reference, threshold=threshold, temperature=temperature)
 
 
 def _reference(parent: Manifest) -> Reference:

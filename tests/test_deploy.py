@@ -27,7 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.app import create_app
 from service.front.keys import scope_of
 from service.settings import PREFIX, Settings
-from tests.repositories import examples, known_probabilities, serving, write_model, write_pair
+from tests.repositories import examples, known_probabilities, serving, write_cascade, write_model, write_pair
 from tests.served import ROOT, free_port
 from tests.service.test_batching import picky_graph
 from tests.test_containers import last, variables
@@ -55,10 +55,10 @@ def routes() -> set[str]:
 
 async def exposed(folder: Path) -> dict[str, set[str]]:
     """The labels of every sample of /metrics, by its name, after an answer and a failure."""
-    write_pair(folder)
+    write_cascade(folder)
     write_model(folder, "picky", graph=picky_graph())
     async with serving(folder) as client:
-        for model, inputs in (("digits-student", examples(2)[0]), ("picky", np.full((1, 8, 8), 99.0))):
+        for model, inputs in (("digits-cascade", examples(2)[0]), ("picky", np.full((1, 8, 8), 99.0))):
             await client.post("/predict", json={"model": model, "inputs": inputs.tolist()})
         text = (await client.get("/metrics")).text
     return {s.name: set(s.labels) for family in text_string_to_metric_families(text) for s in family.samples}

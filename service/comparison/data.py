@@ -71,7 +71,7 @@ def held_out(library: Library, models: Sequence[Model], limit: int, seed: int) -
     """
     for first, second in pairwise(models):
         _check_same(first.manifest, second.manifest)
-    inputs, labels = read_held_out(library.directory, models[0].manifest)
+    inputs, labels = read_held_out(library.directory, models[0].stored)
     drawn = np.random.default_rng(seed).choice(len(inputs), size=min(limit, len(inputs)), replace=False)
     return Data(inputs[drawn], labels[drawn], "held-out", limit, models[0].manifest.files[HELD_OUT].sha256)
 

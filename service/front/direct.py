@@ -21,10 +21,10 @@ from starlette.datastructures import State
 
 from service import log
 from service.asked import JSON, Asked, SlowRequestError
-from service.batching import Outcome
 from service.errors import StillroomError
 from service.front.connection import LimitedProtocol
 from service.front.exchange import Ask, Exchange, Headers
+from service.jobs import Outcome
 from service.predict import api as predict
 from service.predict.numbers import Reader
 from service.protocol import infer

@@ -9,7 +9,8 @@ from typing import Any
 
 from service import log
 from service.asked import Asked
-from service.batching import Job
+from service.jobs import Job
+from service.relay import Relay
 
 Headers = Mapping[bytes, bytes]
 Ask = Callable[[bytes, Headers, float, bool], Asked]
@@ -31,7 +32,7 @@ class Exchange:
         self.started = perf_counter()
         self.id = log.identify(headers.get(b"x-request-id"))
         self.parts: list[bytes] = []
-        self.job: Job | None = None
+        self.job: Job | Relay | None = None
         self.span: Any = None
         self.more_body = True
         self._ask: Ask | None = ask

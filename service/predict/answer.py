@@ -34,6 +34,7 @@ class PredictAnswer(BaseModel):
     labels: list[str]
     probabilities: list[list[float]]
     top_k: list[list[Candidate]]
+    deferred: list[bool] | None = None
     timings_ms: Timings
 
 
@@ -52,6 +53,7 @@ def render(manifest: Manifest, answer: Answer, temperature: float, top_k: int, s
             "labels": [row[0]["label"] for row in candidates],
             "probabilities": probabilities,
             "top_k": candidates,
+            **({} if answer.deferred_N is None else {"deferred": answer.deferred_N.tolist()}),
             "timings_ms": {name: round(1000 * value, 4) for name, value in seconds.items()},
         }
     )

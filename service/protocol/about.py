@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from service import __version__
+from service.cascade import Cascade
 from service.errors import NotFoundError
 from service.library import Library
 from service.manifest import GRAPH, Manifest
@@ -20,7 +21,7 @@ from service.statistics import Statistics
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"]
-PLATFORM = "onnxruntime_onnx"
+PLATFORM, CASCADE_PLATFORM = "onnxruntime_onnx", "stillroom_cascade"
 
 
 @router.get("", summary="The server and its extensions")
@@ -46,25 +47,28 @@ async def ready(request: Request) -> dict[str, bool]:
 @router.get("/models", summary="The names of all models")
 async def models(request: Request) -> dict[str, list[str]]:
     """As KServe lists them."""
-    return {"models": [model.manifest.name for model in library_of(request).newest()]}
+    library = library_of(request)
+    return {"models": [model.manifest.name for model in (*library.newest(), *library.newest_cascades())]}
 
 
 @router.get("/models/stats", summary="Statistics of all models")
 async def all_statistics(request: Request) -> dict[str, Any]:
-    """Of every version that is served."""
-    return _statistics(request, library_of(request).models().values())
+    """Of every version that is served, and of every cascade."""
+    library = library_of(request)
+    return _statistics(request, [*library.models().values(), *library.cascades().values()])
 
 
 @router.get("/models/{name}", summary="Metadata of a model")
 @router.get("/models/{name}/versions/{version}", summary="Metadata of a version")
 async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Names, types and shapes of its input and outputs; -1 is the batch."""
-    manifest = model_of(request, name, version).manifest
+    model = model_of(request, name, version)
+    manifest = model.manifest
     outputs = [{"name": output, "datatype": "FP32", "shape": [-1, len(manifest.classes)]} for output in OUTPUTS]
     return {
         "name": name,
         "versions": list(map(str, library_of(request).versions(name))),
-        "platform": PLATFORM,
+        "platform": _platform(model),
         "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, *manifest.input.shape]}],
         "outputs": outputs,
     }
@@ -82,7 +86,9 @@ async def model_ready(request: Request, name: str, version: str | None = None) -
 async def config(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """As config.pbtxt says it, with the limits of this service; dims are without the batch."""
     settings: Settings = request.app.state.settings
-    return configuration(model_of(request, name, version).manifest, settings.max_batch)
+    model = model_of(request, name, version)
+    found = configuration(model.manifest, settings.max_batch)
+    return {**found, **_rule(model)} if isinstance(model, Cascade) else found
 
 
 @router.get("/models/{name}/stats", summary="Statistics of a model")
@@ -113,10 +119,24 @@ def configuration(manifest: Manifest, max_rows: int) -> dict[str, Any]:
     }
 
 
+def _platform(model: Model) -> str:
+    """A cascade is none that Triton knows."""
+    return CASCADE_PLATFORM if isinstance(model, Cascade) else PLATFORM
+
+
+def _rule(cascade: Cascade) -> dict[str, Any]:
+    """Where the configuration of a cascade differs from its student's; parameters are text, as in Triton."""
+    student, ensemble, rule = cascade.student.place, cascade.ensemble.place, cascade.rule
+    values = {"student": student, "ensemble": ensemble, "threshold": rule.threshold, "temperature": rule.temperature}
+    parameters = {name: {"string_value": str(value)} for name, value in values.items()}
+    return {"platform": CASCADE_PLATFORM, "backend": "stillroom", "parameters": parameters}
+
+
 def _statistics(request: Request, models: Iterable[Model]) -> dict[str, Any]:
     statistics: Statistics = request.app.state.statistics
-    versions = statistics.total().versions
-    return {"model_stats": [shown(model.manifest, versions[model.place]) for model in models]}
+    total = statistics.total()
+    tallies = ((model, total.cascades if isinstance(model, Cascade) else total.versions) for model in models)
+    return {"model_stats": [shown(model.manifest, of[model.place]) for model, of in tallies]}
 
 
 def library_of(request: Request) -> Library:

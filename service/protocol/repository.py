@@ -20,9 +20,9 @@ async def index(request: Request) -> list[dict[str, str]]:
     library = library_of(request)
     raw = await read_body(request)
     only_ready = parse_json_object(raw).get("ready", False) if raw else False
-    found = [_entry(*key, "READY", "") for key in library.models()]
+    served = {**library.models(), **library.cascades()}
+    found = [_entry(*key, "READY", "") for key in served]
     if not only_ready:
-        served = library.models()
         found += [
             _entry(refusal.name, refusal.version, "UNAVAILABLE", refusal.reason)
             for refusal in library.refused

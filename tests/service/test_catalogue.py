@@ -28,7 +28,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
 async def test_the_list_says_what_there_is(client: httpx.AsyncClient, tmp_path: Path):
     """The newest of each name with its versions, the default, and what was asked for and got."""
     found = (await client.get("/models")).json()
-    assert list(found) == ["device", "default", "models", "refused"]
+    assert list(found) == ["device", "default", "models", "cascades", "refused"]
     assert found["device"] == {"asked": "cpu", "got": "CPUExecutionProvider"}
     assert found["default"] == "digits-student"
     ensemble, student = found["models"]
@@ -50,7 +50,8 @@ async def test_without_models_the_list_is_empty(tmp_path: Path):
     """And nothing is the default."""
     async with serving(tmp_path) as client:
         found = (await client.get("/models")).json()
-    assert found == {"device": {"asked": "cpu", "got": None}, "default": None, "models": [], "refused": []}
+    nothing = {"models": [], "cascades": [], "refused": []}
+    assert found == {"device": {"asked": "cpu", "got": None}, "default": None, **nothing}
 
 
 @pytest.mark.parametrize(("query", "version"), [("", 2), ("?version=1", 1)])
