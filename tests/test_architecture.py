@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 TRAINING_LIBRARIES = {
     "torch",
     "sklearn",
+    "scipy",
     "matplotlib",
     "rich",
     "safetensors",

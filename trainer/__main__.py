@@ -1,4 +1,4 @@
-"""The command line of the trainer: `python -m trainer` and a verb: train, sweep, smallest, reproduce."""
+"""The command line of the trainer: `python -m trainer` and a verb: train, sweep, smallest, cascade, reproduce."""
 
 from __future__ import annotations
 
@@ -94,6 +94,15 @@ def smallest(options: argparse.Namespace) -> int:
     return 0
 
 
+def cascade(options: argparse.Namespace) -> int:
+    """`python -m trainer cascade`."""
+    from trainer.cascade import Asked, make_cascade
+
+    places = (options.models_dir, options.data_dir, options.recipe_dir)
+    _tell(options, [make_cascade(Asked(options.model, options.max_loss, *places), Display(Console()))])
+    return 0
+
+
 def train(options: argparse.Namespace) -> int:
     """`python -m trainer train`."""
     recipe, folder = _recipe(options)
@@ -135,11 +144,11 @@ def _options(options: argparse.Namespace, models_dir: Path) -> Options:
 
 def _resume_command(given: Sequence[str]) -> str:
     rest = [argument for argument in given if argument != "--resume"]
-    again = [] if given[0] == "reproduce" else ["--resume"]  # reproducing always goes on
+    again = [] if given[0] in {"reproduce", "cascade"} else ["--resume"]  # one always goes on, one takes seconds
     return shlex.join([sys.executable, "-m", "trainer", *rest, *again])
 
 
-VERBS = {"train": train, "sweep": sweep, "smallest": smallest, "reproduce": reproduce}
+VERBS = {"train": train, "sweep": sweep, "smallest": smallest, "cascade": cascade, "reproduce": reproduce}
 
 if __name__ == "__main__":
     sys.exit(main())

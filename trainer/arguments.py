@@ -40,6 +40,9 @@ def make_parser() -> argparse.ArgumentParser:
     text = "train a family of students and publish the smallest that will do"
     verb = verbs.add_parser("smallest", help=text, description=f"{text[0].upper()}{text[1:]}, by validation.")
     _add_smallest_options(verb)
+    text = "publish a student anew, with the rule by which it asks its ensemble"
+    verb = verbs.add_parser("cascade", help=text, description=f"{text[0].upper()}{text[1:]}, chosen on validation.")
+    _add_cascade_options(verb)
     text = "make a figure of the paper anew, row by row, beside the paper's"
     verb = verbs.add_parser("reproduce", help=text, description=f"{text[0].upper()}{text[1:]}. A finished row stays.")
     _add_reproduce_options(verb)
@@ -69,6 +72,17 @@ def _add_smallest_options(verb: argparse.ArgumentParser) -> None:
     add("--hidden", type=_widths, metavar="W,WxW", help=text)
 
 
+def _add_cascade_options(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument
+    add("model", metavar="MODEL", help="a published student: its name (the newest version), or NAME/VERSION")
+    text = "points of validation accuracy that the cascade may be below the ensemble; of the rest it defers least"
+    add("--max-loss", type=_points, required=True, metavar="P", help=text)
+    _add_models_dir(verb)
+    _add_data_dir(verb)
+    text = "folder that the paths in the student's recipe are relative to (default: this one)"
+    add("--recipe-dir", type=Path, default=Path(), metavar="R", help=text)
+
+
 def _add_reproduce_options(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add("experiment", choices=("mnist",), help="which section of the paper: mnist is section 3")
@@ -80,11 +94,9 @@ def _add_reproduce_options(verb: argparse.ArgumentParser) -> None:
 
 def _add_places(verb: argparse.ArgumentParser) -> None:
     """Where things lie and what computes, the same for every verb."""
-    data = os.environ.get("STILLROOM_DATA")
+    _add_data_dir(verb)
     runs = platformdirs.user_cache_path("stillroom") / "runs"
     add = verb.add_argument
-    text = "folder that holds mnist/ (default: STILLROOM_DATA; without either, MNIST is downloaded)"
-    add("--data-dir", type=Path, default=Path(data) if data else None, metavar="D", help=text)
     text = f"checkpoints, soft targets, tables and plots (default: {runs})".replace("%", "%%")
     add("--runs-dir", type=Path, default=runs, metavar="R", help=text)
     text = "auto takes CUDA where PyTorch finds it (default: auto)"
@@ -93,10 +105,20 @@ def _add_places(verb: argparse.ArgumentParser) -> None:
     add("--on", default="here", metavar="WHERE", help=text)
 
 
-def _add_options(verb: argparse.ArgumentParser) -> None:
-    _add_recipe(verb)
+def _add_data_dir(verb: argparse.ArgumentParser) -> None:
+    data = os.environ.get("STILLROOM_DATA")
+    text = "folder that holds mnist/ (default: STILLROOM_DATA; without either, MNIST is downloaded)"
+    verb.add_argument("--data-dir", type=Path, default=Path(data) if data else None, metavar="D", help=text)
+
+
+def _add_models_dir(verb: argparse.ArgumentParser) -> None:
     text = "model repository to publish into (default: models)"
     verb.add_argument("--models-dir", type=Path, default=Path("models"), metavar="M", help=text)
+
+
+def _add_options(verb: argparse.ArgumentParser) -> None:
+    _add_recipe(verb)
+    _add_models_dir(verb)
     _add_places(verb)
     _add_run(verb)
 
@@ -115,6 +137,13 @@ def _positive(text: str) -> float:
     (number,) = _floats(text) if "," not in text else [-1.0]
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return number
+
+
+def _points(text: str) -> float:
+    number = _positive(text)
+    if number > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points, 0 to 100")
     return number
 
 

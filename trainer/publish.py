@@ -12,7 +12,7 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -45,17 +45,38 @@ class Artefact(NamedTuple):
     manifest: Callable[[int, dict[str, FileRecord]], Manifest]
 
 
+class Version(NamedTuple):
+    """The files of a version, by name, and the maker of its manifest, as an Artefact has it."""
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    files: Mapping[str, bytes]
+    manifest: Callable[[int, dict[str, FileRecord]], Manifest]
+
+
 def publish(models_dir: Path, artefact: Artefact) -> Manifest:
+    """Publishes an artefact as `publish_version` does."""
+    held_out, hashes = io.BytesIO(), io.BytesIO()
+    np.savez_compressed(held_out, inputs=artefact.held_out.inputs, labels=artefact.held_out.labels)
+    np.save(hashes, input_hashes(artefact.train_inputs), allow_pickle=False)
+    files = {GRAPH: artefact.graph, HELD_OUT: held_out.getvalue(), TRAIN_HASHES: hashes.getvalue()}
+    return publish_version(
+        models_dir, Version(artefact.name, artefact.classes, artefact.shape, files, artefact.manifest)
+    )
+
+
+def publish_version(models_dir: Path, made: Version) -> Manifest:
     """Publishes the next version of a model and gives its manifest; what stood before stays as it was.
 
     Raises ExportError: the interface differs from the version that stands, the model does not load, the disk is full.
     """
     try:
         with _staging(models_dir) as staging:
-            return _publish(models_dir, staging, artefact)
+            return _publish(models_dir, staging, made)
     except OSError as error:
         raise ExportError(
-            f"cannot publish {artefact.name} in {models_dir}: {error.strerror or error}; what stood there is untouched"
+            f"cannot publish {made.name} in {models_dir}: {error.strerror or error}; what stood there is untouched"
         ) from error
 
 
@@ -75,13 +96,13 @@ def check_repository(models_dir: Path, names: Sequence[str], shape: tuple[int, .
         raise ExportError(f"cannot publish in {models_dir}: {error.strerror or error}") from error
 
 
-def _publish(models_dir: Path, staging: Path, artefact: Artefact) -> Manifest:
-    interface = _interface(artefact.name, artefact.shape, artefact.classes)
-    standing = models_dir / artefact.name
+def _publish(models_dir: Path, staging: Path, made: Version) -> Manifest:
+    interface = _interface(made.name, made.shape, made.classes)
+    standing = models_dir / made.name
     _refuse_other_interface(standing, interface)
-    folder = staging / artefact.name
+    folder = staging / made.name
     version = _next_version(standing)
-    manifest = _write_version(folder / str(version), version, artefact)
+    manifest = _write_version(folder / str(version), version, made)
     try:
         load_model(folder / str(version), device="cpu")
     except ModelError as error:
@@ -97,16 +118,13 @@ def _publish(models_dir: Path, staging: Path, artefact: Artefact) -> Manifest:
     return manifest
 
 
-def _write_version(folder: Path, version: int, artefact: Artefact) -> Manifest:
+def _write_version(folder: Path, version: int, made: Version) -> Manifest:
     folder.mkdir(parents=True)
-    held_out, hashes = io.BytesIO(), io.BytesIO()
-    np.savez_compressed(held_out, inputs=artefact.held_out.inputs, labels=artefact.held_out.labels)
-    np.save(hashes, input_hashes(artefact.train_inputs), allow_pickle=False)
-    files = {GRAPH: artefact.graph, HELD_OUT: held_out.getvalue(), TRAIN_HASHES: hashes.getvalue()}
-    for name, raw in files.items():
+    records = {}
+    for name, raw in made.files.items():
         _write(folder / name, raw)
-    records = {name: FileRecord(bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in files.items()}
-    manifest = artefact.manifest(version, records)
+        records[name] = FileRecord(bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+    manifest = made.manifest(version, records)
     write_manifest(folder, manifest)
     _sync(folder / MANIFEST)
     _sync(folder)
