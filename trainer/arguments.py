@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "train",
         help="train an ensemble, distil it, publish both (the default)",
-        description="Trains an ensemble, distils it into a student, trains the baseline, and publishes all three.",
+        description="Trains an ensemble, distils it into a student, trains the baseline; publishes them and a member.",
     )
     _add_options(verb)
     text = "train students over a grid of settings and compare them on validation"

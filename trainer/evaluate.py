@@ -33,7 +33,7 @@ class Contender(NamedTuple):
     """A model that will be published: its role, its graph, the seeds of the networks inside.
 
     `reduced` says what its graph was reduced to, `int8` or `fp16`; None for float32. `alike` are networks that differ
-    from it in their seed alone, itself among them; empty for the ensemble and for reduced forms.
+    from it in their seed alone, itself among them; empty for the ensemble, its member and reduced forms.
     """
 
     role: Role
@@ -88,10 +88,14 @@ class Gain(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Rows: ensemble, member (where they were trained here), baseline, student; and the gain."""
+    """Rows: ensemble, member (the mean of those that were trained here), baseline, student; and the gain.
+
+    `member` is the row of the one member that is published; the table has the mean, which says more.
+    """
 
     rows: list[Row]
     gain: Gain
+    member: Row | None = None
 
 
 def evaluate(contenders: Sequence[Contender], members: Sequence[nn.Module], test: Part) -> Results:
@@ -99,10 +103,12 @@ def evaluate(contenders: Sequence[Contender], members: Sequence[nn.Module], test
     each kind in PyTorch. Nothing is chosen by what comes out."""
     log_p = {contender.label: through_graph(contender.exported.graph, test) for contender in contenders}
     labels = {label: log_p_NK.argmax(axis=1) for label, log_p_NK in log_p.items()}
-    rows = [_row(contender, log_p[contender.label], test, labels["ensemble"]) for contender in contenders]
+    found = {c.label: _row(c, log_p[c.label], test, labels["ensemble"]) for c in contenders}
+    member = found.pop("member", None)
+    rows = list(found.values())
     if members:
         rows.insert(1, _member_row(members, test, labels["ensemble"]))
-    return Results(rows, gain_kept(labels["student"], labels["baseline"], labels["ensemble"], test.labels))
+    return Results(rows, gain_kept(labels["student"], labels["baseline"], labels["ensemble"], test.labels), member)
 
 
 def gain_kept(student_N: Labels, baseline_N: Labels, ensemble_N: Labels, labels_N: Labels) -> Gain:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from service import measures
 from service.errors import ModelError
@@ -32,14 +33,14 @@ from trainer.data.split import Split
 from trainer.ensemble import Single
 from trainer.errors import ExportError, RunError
 from trainer.evaluate import Contender, Results, Row
-from trainer.export import Exported, export
+from trainer.export import export
 from trainer.publish import Artefact, publish
 from trainer.quantize import reduced
 from trainer.recipe import Recipe
 from trainer.stages import Trained, Workshop
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
-ROLES: tuple[Role, ...] = ("ensemble", "baseline", "student")
+ROLES: tuple[Role, ...] = ("ensemble", "member", "baseline", "student")
 PROOF_EXAMPLES = 1000
 
 
@@ -49,23 +50,25 @@ def proof_inputs(split: Split) -> NDArray[np.float32]:
 
 
 def contenders_of(
-    workshop: Workshop, ensemble: Exported, member_seeds: Sequence[int], students: Trained, baselines: Trained
+    workshop: Workshop, ensemble: Contender, members: Sequence[nn.Module], students: Trained, baselines: Trained
 ) -> list[Contender]:
-    """Ensemble, baseline and student, the last two exported; of several seeds the one that validation chose."""
+    """Ensemble, member, baseline and student, all but the first exported; of several seeds the one that validation
+    chose. Of the members, where there are any, it is the first: one network alone has no others to be chosen from."""
     proof = proof_inputs(workshop.split)
-    contenders = [Contender("ensemble", ensemble, member_seeds, [])]
+    chosen: list[tuple[Role, nn.Module, int, Sequence[nn.Module]]]
+    chosen = [("member", network, ensemble.seeds[0], []) for network in members[:1]]
     roles: tuple[tuple[Role, Trained], ...] = (("baseline", baselines), ("student", students))
-    with workshop.display.stage("export", len(roles)) as advance:
-        for done, (role, trained) in enumerate(roles, start=1):
-            made = export(Single(trained.networks[trained.best]), proof)
-            contenders.append(Contender(role, made, [trained.seeds[trained.best]], trained.networks))
+    chosen += [(role, t.networks[t.best], t.seeds[t.best], t.networks) for role, t in roles]
+    contenders = [ensemble]
+    with workshop.display.stage("export", len(chosen)) as advance:
+        for done, (role, network, seed, alike) in enumerate(chosen, start=1):
+            contenders.append(Contender(role, export(Single(network), proof), [seed], alike))
             advance(done, role)
     return contenders
 
 
 def reduced_students(recipe: Recipe, workshop: Workshop, student: Contender) -> list[Contender]:
-    """The student's reduced forms that the recipe asks for; one that loses too much on validation is left out, and the
-    reason is told."""
+    """The reduced forms that the recipe asks for; one that loses too much on validation is told and left out."""
     found: list[Contender] = []
     calibration = workshop.split.train.inputs[:PROOF_EXAMPLES].astype(np.float32)
     validation, allowed = workshop.split.validation, recipe.student.allowed_drop
@@ -87,7 +90,8 @@ def model_name(recipe: Recipe, label: str) -> str:
 
 def model_names(recipe: Recipe) -> list[str]:
     """What a run of this recipe publishes."""
-    labels = (*ROLES, *(f"student-{kind}" for kind in recipe.student.reduced))
+    roles = (role for role in ROLES if role != "member" or recipe.teacher is None)  # a given teacher has none
+    labels = (*roles, *(f"student-{kind}" for kind in recipe.student.reduced))
     return [model_name(recipe, label) for label in labels]
 
 
@@ -96,7 +100,7 @@ def publish_all(
 ) -> list[Manifest]:
     """Publishes each contender, the teacher first, so that the student can name it. What a resumed run has already
     published is left as it is."""
-    rows = {row.role: row for row in results.rows}
+    rows = {row.role: row for row in results.rows} | ({"member": results.member} if results.member else {})
     path = workshop.folder / "published.json"
     record = read_record(path)
     manifests: list[Manifest] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from service.manifest import Manifest
 from trainer.display import Display
-from trainer.evaluate import evaluate
+from trainer.evaluate import Contender, evaluate
 from trainer.lesson import Lesson, Options, load, open_lesson
 from trainer.models import contenders_of, model_names, publish_all, reduced_students
 from trainer.plots import draw_plots
@@ -33,7 +33,8 @@ def finish(lesson: Lesson, recipe: Recipe, students: Trained, baselines: Trained
     """Exports, judges on the test set, publishes, draws and shows what was trained."""
     workshop, teacher, display = lesson.workshop, lesson.taught_by, lesson.workshop.display
     where = hardware(workshop.device)
-    contenders = contenders_of(workshop, teacher.exported, teacher.seeds, students, baselines)
+    ensemble = Contender("ensemble", teacher.exported, teacher.seeds, [])
+    contenders = contenders_of(workshop, ensemble, teacher.members, students, baselines)
     contenders += reduced_students(recipe, workshop, contenders[-1])
     with display.stage("test", 1):
         results = evaluate(contenders, teacher.members, workshop.split.test)

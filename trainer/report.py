@@ -110,6 +110,7 @@ def write_results(folder: Path, recipe: Recipe, results: Results, manifests: Seq
         "published": [f"{manifest.name}/{manifest.version}" for manifest in manifests],
         "hardware": where,
         "rows": [row._asdict() for row in results.rows],
+        "member": results.member and results.member._asdict(),
         "gain": results.gain._asdict(),
     }
     write_bytes(folder / "results.md", markdown(results, where).encode())

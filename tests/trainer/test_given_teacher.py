@@ -81,11 +81,12 @@ def test_the_student_names_its_teacher(run):
     assert student.metrics.accuracy > 0.8
 
 
-def test_the_table_has_no_row_of_members(run):
+def test_there_is_no_row_of_members_and_none_is_published(run):
     """There are none."""
     folder, _, _ = run
     printed = (folder / "stdout").read_text()
     assert "\nstudent " in printed
+    assert not (folder / "models/wine-member").exists()
     assert "a member" not in printed.replace("a member: the mean over all", "")
 
 

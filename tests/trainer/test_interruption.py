@@ -100,11 +100,13 @@ def test_after_ctrl_c_and_kill_9_resume_ends_with_the_same_weights(interrupted, 
     assert killed.status == -signal.SIGKILL
     done = trainer(*resumed, cwd=interrupted.home)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("published in models: tiny-ensemble/1, tiny-baseline/1, tiny-student/1\n")
+    assert done.stdout.endswith(
+        "published in models: tiny-ensemble/1, tiny-member/1, tiny-baseline/1, tiny-student/1\n"
+    )
     found, expected = contents(interrupted.home / "models"), contents(published.models)
     assert found.keys() == expected.keys()
     graphs = [name for name in expected if name.endswith("model.onnx")]
-    assert len(graphs) == 3
+    assert len(graphs) == 4
     assert all(found[name] == expected[name] for name in graphs)
     leftovers = [path.name for path in interrupted.home.glob("runs/tiny-*/*") if "checkpoint" in path.name]
     assert leftovers == []

@@ -24,7 +24,7 @@ from trainer.publish import input_hashes
 from trainer.recipe import read_recipe
 from trainer.views import affine_views
 
-NAMES = ("tiny-ensemble", "tiny-baseline", "tiny-student")
+NAMES = ("tiny-ensemble", "tiny-member", "tiny-baseline", "tiny-student")
 PLOTS = ("accuracy-size.png", "reliability.png", "soft-targets.png")
 
 
@@ -55,12 +55,12 @@ def test_it_prints_its_stages_the_table_and_what_it_published(published):
         assert f"{stage} …" in lines
     for row in ("ensemble", "a member", "baseline", "student"):
         assert any(line.startswith(f"{row} ") for line in lines)
-    assert lines[-1] == "published in models: tiny-ensemble/1, tiny-baseline/1, tiny-student/1"
+    assert lines[-1] == "published in models: tiny-ensemble/1, tiny-member/1, tiny-baseline/1, tiny-student/1"
     assert lines[-2] == f"results and plots: runs/{published.folder.name}"
     assert published.stderr == ""
 
 
-def test_three_models_are_published_and_load(published):
+def test_four_models_are_published_and_load(published):
     assert sorted(path.name for path in published.models.iterdir()) == sorted(NAMES)
     for name in NAMES:
         manifest = model(published, name).manifest
@@ -72,26 +72,38 @@ def test_three_models_are_published_and_load(published):
 
 
 def test_the_student_names_its_teacher_temperature_and_weights(published):
-    """The ensemble and the baseline were distilled from nobody."""
-    ensemble, baseline, student = (read_manifest(published.models / name / "1") for name in NAMES)
+    """The others were distilled from nobody."""
+    ensemble, member, baseline, student = (read_manifest(published.models / name / "1") for name in NAMES)
     assert student.teacher is not None
     assert (student.teacher.name, student.teacher.version) == ("tiny-ensemble", 1)
     assert student.teacher.sha256 == ensemble.files["model.onnx"].sha256
     assert student.weights is not None
     assert (student.temperature, student.weights.soft, student.weights.hard) == (4.0, 0.9, 0.1)
-    for manifest in (ensemble, baseline):
+    for manifest in (ensemble, member, baseline):
         assert (manifest.teacher, manifest.temperature, manifest.weights) == (None, None, None)
 
 
 def test_the_baseline_is_the_students_network(published):
     """The same size, the same seeds to choose from, the same data."""
-    ensemble, baseline, student = (read_manifest(published.models / name / "1") for name in NAMES)
+    ensemble, _, baseline, student = (read_manifest(published.models / name / "1") for name in NAMES)
     assert baseline.parameters == student.parameters == 65 * 8 + 9 * 10
     assert baseline.multiply_accumulates == student.multiply_accumulates == 64 * 8 + 8 * 10
     assert ensemble.parameters == 2 * (65 * 16 + 17 * 10)
     assert ensemble.data == baseline.data == student.data
     assert ensemble.seeds == (0, 1)
     assert {*baseline.seeds, *student.seeds} <= {5000, 5001}
+
+
+def test_the_published_member_is_the_first_of_the_ensemble(published, split):
+    """By its seed, whatever validation or the test says of it; it answers as the network by itself."""
+    manifest = read_manifest(published.models / "tiny-member" / "1")
+    assert (manifest.seeds, manifest.parameters) == ((0,), 65 * 16 + 17 * 10)
+    tensors = load_file(published.folder / "members-0.safetensors")
+    hidden = split.test.inputs.reshape(-1, 64) / 16.0
+    hidden = np.maximum(hidden @ tensors["weights.0"][0] + tensors["biases.0"][0], 0)
+    expected = special.softmax(hidden @ tensors["weights.1"][0] + tensors["biases.1"][0], axis=1)
+    found = model(published, "tiny-member").run(split.test.inputs.astype(np.float32)).probabilities_BK
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("title", ["student", "baseline"])
@@ -145,8 +157,9 @@ def test_stated_figures_are_those_of_the_served_model(published, name):
     served = model(published, name)
     log_p = special.log_softmax(served.run(inputs).logits_BK.astype(np.float64), axis=1)
     teacher = model(published, "tiny-ensemble").run(inputs).logits_BK.argmax(axis=1)
-    rows = json.loads((published.folder / "results.json").read_bytes())["rows"]
-    (row,) = (row for row in rows if row["role"] == served.manifest.role)
+    facts = json.loads((published.folder / "results.json").read_bytes())
+    rows = {row["role"]: row for row in facts["rows"]} | {"member": facts["member"]}
+    row = rows[served.manifest.role]
     metrics = served.manifest.metrics
     assert metrics.examples == row["examples"] == 360
     assert metrics.errors == row["errors"] == (log_p.argmax(axis=1) != labels).sum()
@@ -198,7 +211,7 @@ def copy(published, tmp_path) -> Copy:
 def test_the_same_seed_again_gives_the_same_graphs_as_a_second_version(copy, published, capsys):
     """Bit for bit, in another process than the first time; and the first version stays as it was."""
     assert copy.train() == 0
-    assert capsys.readouterr().out.endswith("tiny-ensemble/2, tiny-baseline/2, tiny-student/2\n")
+    assert capsys.readouterr().out.endswith("tiny-ensemble/2, tiny-member/2, tiny-baseline/2, tiny-student/2\n")
     for name in NAMES:
         assert copy.graph(name, 2) == copy.graph(name, 1)
     old = {name: raw for name, raw in contents(copy.models).items() if "/2/" not in name}
@@ -216,7 +229,7 @@ def test_resuming_a_finished_run_publishes_nothing_new(copy, published, capsys):
     """It trains nothing, writes the results again and names the versions that stand."""
     trained = {path: path.stat().st_mtime_ns for path in copy.runs.rglob("*.safetensors")}
     assert copy.train("--resume") == 0
-    assert capsys.readouterr().out.endswith("tiny-ensemble/1, tiny-baseline/1, tiny-student/1\n")
+    assert capsys.readouterr().out.endswith("tiny-ensemble/1, tiny-member/1, tiny-baseline/1, tiny-student/1\n")
     assert contents(copy.models) == contents(published.models)
     assert {path: path.stat().st_mtime_ns for path in copy.runs.rglob("*.safetensors")} == trained
 
