@@ -80,10 +80,12 @@ class DirectProtocol(LimitedProtocol):
             self.cycle = None  # type: ignore[assignment]  # as it was before the first request
 
     def turn_away(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> bool:
-        """As for any connection; and counts it where it is said."""
-        is_said = super().turn_away(status, text, headers)
+        """As for any connection, with an id; and counts and logs it where it is said."""
+        identity = log.identify(None)
+        is_said = super().turn_away(status, text, {log.REQUEST_ID: identity, **(headers or {})})
         if is_said:
             self._state.statistics.requested("other", "other", status)
+            log.answered("other", "other", status, 0.0, identity)
         return is_said
 
     def _exchange(self) -> Exchange | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from contextlib import suppress
@@ -46,10 +47,12 @@ def test_a_byte_a_second_ends_at_the_time_limit(service: Service):
 
 @pytest.mark.parametrize("sent", [b"", b"POST", b"POST /predict HTTP/1.1\r\nHost: service\r\nX-Slow: "])
 def test_a_connection_that_says_nothing_or_never_ends_its_head_is_closed(sent: bytes, service: Service):
-    """At the time limit."""
+    """At the time limit, with an id by which the log knows it, as every answer has."""
     with wire(service) as connection:
         send(connection, sent)
-        assert read(connection)[0] == 408
+        status, text = read(connection)
+        assert status == 408
+        assert re.search(r"\r\nx-request-id: [0-9a-f]{16}\r\n", text)
 
 
 def test_more_connections_than_there_may_be_are_turned_away(service: Service):
