@@ -16,6 +16,8 @@ Floats = NDArray[np.floating]
 
 Z_95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
+FLOOR = math.log(1e-30)
+"""Log-probabilities are clamped here: softening one of minus infinity would give NaN."""
 
 
 class Interval(NamedTuple):
@@ -74,12 +76,35 @@ def ece(log_p_NK: Floats, labels_N: Labels, bins: int = 15) -> float:
     return sum(abs(group.accuracy - group.confidence) * group.examples / total for group in groups)
 
 
+def brier(log_p_NK: Floats, labels_N: Labels) -> float:
+    """Mean squared distance of the distribution from the right answer, summed over classes: 0 to 2 (Brier 1950)."""
+    _some(len(labels_N))
+    distance_NK = np.exp(log_p_NK)
+    distance_NK[np.arange(len(labels_N)), labels_N] -= 1.0
+    return float((distance_NK**2).sum(axis=1).mean())
+
+
+def kl(log_p_NK: Floats, log_q_NK: Floats) -> float:
+    """Mean Kullback-Leibler divergence KL(p || q) in nats: how far q is from p, which is the truth or the teacher."""
+    _some(len(log_p_NK))
+    return max(0.0, float((np.exp(log_p_NK) * (log_p_NK - log_q_NK)).sum(axis=1).mean()))
+
+
+def confusion(predicted_N: Labels, labels_N: Labels, classes: int) -> NDArray[np.int64]:
+    """Examples by label (row) and prediction (column), [K, K]."""
+    cells = np.bincount(labels_N * classes + predicted_N, minlength=classes * classes)
+    result: NDArray[np.int64] = cells.reshape(classes, classes)
+    return result
+
+
 class Bin(NamedTuple):
-    """Examples whose confidence lies in one interval: how many, their mean confidence, their accuracy."""
+    """Examples whose confidence lies in (low, high]: how many, their mean confidence, their accuracy."""
 
     examples: int
     confidence: float
     accuracy: float
+    low: float
+    high: float
 
 
 def reliability(log_p_NK: Floats, labels_N: Labels, bins: int = 15) -> list[Bin]:
@@ -87,10 +112,16 @@ def reliability(log_p_NK: Floats, labels_N: Labels, bins: int = 15) -> list[Bin]
     confidence_N = np.exp(log_p_NK.max(axis=1))
     right_N = log_p_NK.argmax(axis=1) == labels_N
     bin_N = np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
-    groups = (bin_N == index for index in range(bins))
+    groups = ((index, bin_N == index) for index in range(bins))
     return [
-        Bin(int(group.sum()), float(confidence_N[group].mean()), float(right_N[group].mean()))
-        for group in groups
+        Bin(
+            int(group.sum()),
+            float(confidence_N[group].mean()),
+            float(right_N[group].mean()),
+            index / bins,
+            (index + 1) / bins,
+        )
+        for index, group in groups
         if group.any()
     ]
 
@@ -101,6 +132,32 @@ def agreement(first_N: Labels, second_N: Labels) -> float:
     return float(np.mean(first_N == second_N))
 
 
+class TwoByTwo(NamedTuple):
+    """How many examples two models get right: both, the first alone, the second alone, neither."""
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+
+
+def two_by_two(first_N: Labels, second_N: Labels, labels_N: Labels) -> TwoByTwo:
+    """The paired table of two models' predictions."""
+    first, second = first_N == labels_N, second_N == labels_N
+    parts = (first & second, first & ~second, ~first & second, ~first & ~second)
+    return TwoByTwo(*(int(part.sum()) for part in parts))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """p of the exact two-sided McNemar test: a fair coin for each discordant example (McNemar 1947)."""
+    discordant, fewer = only_first + only_second, min(only_first, only_second)
+    ways, term = 0, 1
+    for successes in range(fewer + 1):
+        ways += term
+        term = term * (discordant - successes) // (successes + 1)
+    return float(min(1.0, 2 * ways / 2**discordant))
+
+
 def accuracy_difference(first_N: Labels, second_N: Labels, labels_N: Labels) -> Estimate:
     """accuracy(first) - accuracy(second) on the same examples, with the paired interval of Bonett and Price (2012).
 
@@ -108,8 +165,7 @@ def accuracy_difference(first_N: Labels, second_N: Labels, labels_N: Labels) -> 
     (b - c) / N; the interval adds one to each of b and c, so that it keeps its coverage in small samples.
     """
     total = _some(len(labels_N))
-    first, second = first_N == labels_N, second_N == labels_N
-    b, c = int(np.sum(first & ~second)), int(np.sum(~first & second))
+    _, b, c, _ = two_by_two(first_N, second_N, labels_N)
     adjusted_b, adjusted_c = (b + 1) / (total + 2), (c + 1) / (total + 2)
     centre = adjusted_b - adjusted_c
     half = Z_95 * math.sqrt((adjusted_b + adjusted_c - centre * centre) / (total + 2))

@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from service.measures import FLOOR
+
 Mean = Literal["arithmetic", "geometric"]
-FLOOR = math.log(1e-30)
-"""Log-probabilities are clamped here: softening one of minus infinity would give NaN."""
 
 
 def log_mean(log_p_MBK: Tensor, mean: Mean) -> Tensor:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ModelError
+from service.held_out import input_hashes
 from service.manifest import GRAPH, HELD_OUT, MANIFEST, TRAIN_HASHES, FileRecord, Manifest, write_manifest
 from service.model import load_model
 from trainer.data.split import Part
@@ -129,12 +130,6 @@ def _write_version(folder: Path, version: int, made: Version) -> Manifest:
     _sync(folder / MANIFEST)
     _sync(folder)
     return manifest
-
-
-def input_hashes(inputs: NDArray) -> NDArray[np.uint64]:
-    """uint64 [N]: the first 8 bytes, little-endian, of the SHA-256 of each example as float32 in C order."""
-    rows = np.ascontiguousarray(inputs, dtype="<f4").reshape(len(inputs), -1)
-    return np.array([int.from_bytes(hashlib.sha256(row.data).digest()[:8], "little") for row in rows], dtype=np.uint64)
 
 
 def triton_config(name: str, shape: tuple[int, ...], classes: int) -> str:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.ensemble import FLOOR, Ensemble, Single, log_mean, predict
+from service.measures import FLOOR
+from trainer.ensemble import Ensemble, Single, log_mean, predict
 
 TWO = torch.tensor([[[0.8, 0.2]], [[0.4, 0.6]]], dtype=torch.float64).log()
 MEANS = ("arithmetic", "geometric")

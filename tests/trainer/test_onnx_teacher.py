@@ -22,12 +22,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from service.errors import ModelError
+from service.foreign.answers import wrap
+from service.foreign.counts import multiply_accumulates, parameters
+from service.measures import FLOOR
 from service.model import check_graph
-from trainer.ensemble import FLOOR
 from trainer.errors import ExportError
 from trainer.export import Exported
-from trainer.onnx_counts import multiply_accumulates, parameters
-from trainer.onnx_teacher import OnnxTeacher, prove, read_teacher, wrap
+from trainer.onnx_teacher import OnnxTeacher, prove, read_teacher
+
+ERRORS = (ExportError, ModelError)
 
 WINE, KINDS_OF_WINE = load_wine(return_X_y=True)
 WINE = WINE.astype(np.float32)  # thresholds are compared in float32 in ONNX
@@ -182,7 +186,7 @@ def test_nothing_that_the_answer_does_not_need_is_inside():
 def test_labels_that_differ_are_refused():
     raw = converted(MODELS["forest"]().fit(WINE, LABELS), zipmap=True)
     message = r"^t: its classes are barbera, barolo, grignolino; expected red, white, rosé \(in any order\) or 0 to 2$"
-    with pytest.raises(ExportError, match=message):
+    with pytest.raises(ERRORS, match=message):
         wrap(raw, WINE, ("red", "white", "rosé"), "t")
 
 
@@ -351,9 +355,9 @@ def test_the_numbers_of_a_tree_are_counted_by_hand():
 def test_the_proof_sees_another_graph():
     """And says by how much the two differ."""
     graph = wrap(tiny(), VALUES, ABC, "t")
-    with pytest.raises(ExportError, match=r"^t: the standard graph differs from the file by 0\.\d+, at most 0\.0001"):
+    with pytest.raises(ERRORS, match=r"^t: the standard graph differs from the file by 0\.\d+, at most 0\.0001"):
         prove(graph, softmax(-VALUES), VALUES, "t")
-    with pytest.raises(ExportError, match="differs from the file by nan"):
+    with pytest.raises(ERRORS, match="differs from the file by nan"):
         prove(graph, softmax(VALUES) * math.nan, VALUES, "t")
 
 
@@ -442,27 +446,27 @@ REFUSED = {
 def test_what_cannot_be_a_teacher_is_refused_with_the_reason(why):
     """What was given, what was expected, what there is."""
     raw, message = REFUSED[why]
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(ERRORS) as caught:
         wrap(raw, VALUES, ABC, "t")
     assert str(caught.value).startswith(message)
 
 
 def test_a_column_outside_0_to_1_is_refused():
     raw = tiny(inputs=[floats("x", "B", 1)], outputs=[floats("y", "B", 1)])
-    with pytest.raises(ExportError, match=r"^t: output y is one column with values outside 0 to 1, expected prob"):
+    with pytest.raises(ERRORS, match=r"^t: output y is one column with values outside 0 to 1, expected prob"):
         wrap(raw, VALUES[:, :1], ("no", "yes"), "t")
 
 
 def test_inputs_that_an_integer_graph_cannot_take_are_refused():
     raw = tiny(node("Cast", ["x"], ["y"], to=TensorProto.FLOAT), inputs=[floats("x", None, 3, kind=TensorProto.INT64)])
-    with pytest.raises(ExportError, match=r"^t: takes x int64 \[\?, 3\], but the inputs are not such numbers"):
+    with pytest.raises(ERRORS, match=r"^t: takes x int64 \[\?, 3\], but the inputs are not such numbers"):
         wrap(raw, VALUES, ABC, "t")
 
 
 def test_a_batch_fixed_inside_is_refused(tmp_path):
     path = tmp_path / "fixed.onnx"
     path.write_bytes(fixed_inside())
-    with pytest.raises(ExportError, match="does not answer every number of rows"):
+    with pytest.raises(ERRORS, match="does not answer every number of rows"):
         read_teacher(path, VALUES, ABC)
 
 
@@ -470,5 +474,5 @@ def test_a_file_that_is_not_there(tmp_path):
     """The error lists those that are."""
     (tmp_path / "forest.onnx").write_bytes(tiny())
     message = r"none\.onnx: No such file or directory; expected an ONNX file; available: forest\.onnx$"
-    with pytest.raises(ExportError, match=message):
+    with pytest.raises(ERRORS, match=message):
         read_teacher(tmp_path / "none.onnx", VALUES, ABC)

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from scipy import special
 
+from service.held_out import input_hashes
 from service.manifest import read_manifest
 from service.model import Model, load_model
 from tests.trainer.conftest import Run, contents
@@ -20,7 +21,6 @@ from trainer.data.digits import load_digits
 from trainer.data.split import Shares, Split
 from trainer.errors import RunError
 from trainer.models import read_record
-from trainer.publish import input_hashes
 from trainer.recipe import read_recipe
 from trainer.views import affine_views
 

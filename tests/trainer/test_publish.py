@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.held_out import input_hashes
 from service.manifest import DataReference, FileRecord, InputSpec, Manifest, Metrics
 from service.model import load_model
 from tests.repositories import examples, known_probabilities, linear_graph
 from tests.trainer.conftest import ROOT, contents, environment
 from trainer.data.split import Part
 from trainer.errors import ExportError
-from trainer.publish import Artefact, check_repository, input_hashes, publish, triton_config
+from trainer.publish import Artefact, check_repository, publish, triton_config
 
 CLASSES = ("zero", "one", "zwei", "drei", "vier", "fünf", "six", "sieben", "acht", "neun")
 GOLDEN = 0x3877D2D83BF4B622

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import onnx
 from onnx import helper
 
-from trainer.onnx_wrap import FLOATS, PREFIX
+from service.foreign.wrap import FLOATS, PREFIX
 
 UNUSED = frozenset({"nodes_hitrates"})
 """Float lists that no answer depends on."""
@@ -22,7 +22,7 @@ def parameters(graph: bytes) -> int:
     attributes = [a for node in proto.graph.node for a in node.attribute if a.name not in UNUSED]
     tensors += [attribute.t for attribute in attributes if attribute.HasField("t")]
     numbers = sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in FLOATS)
-    return max(1, numbers + sum(len(attribute.floats) for attribute in attributes))
+    return int(max(1, numbers + sum(len(attribute.floats) for attribute in attributes)))
 
 
 def multiply_accumulates(graph: bytes) -> int:

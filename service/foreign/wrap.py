@@ -17,9 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from service.errors import ModelError
+from service.measures import FLOOR
 from service.model import check_graph
-from trainer.ensemble import FLOOR
-from trainer.errors import ExportError
 
 Kind = Literal["probabilities", "logits", "column"]
 
@@ -44,7 +43,7 @@ class Source(NamedTuple):
     shape: tuple[int, ...] | None
     tensors: dict[str, str]
 
-    def feed(self, inputs: NDArray[np.float32]) -> dict[str, NDArray]:
+    def feed(self, inputs: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
         """What the file itself takes for inputs [N, ...]."""
         shaped = inputs if self.shape is None else inputs.reshape(self.shape)
         return {self.input: shaped.astype(helper.tensor_dtype_to_np_dtype(self.kind))}
@@ -59,28 +58,27 @@ class Choice(NamedTuple):
 
 
 def read_source(raw: bytes, shape: tuple[int, ...], place: str) -> Source:
-    """Parses and checks a file that is to take [B, *shape]."""
+    """Parses and checks a file that is to take [B, *shape]. Raises ModelError."""
     try:
         proto = onnx.load_model_from_string(raw)
     except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
-        raise ExportError(f"{place}: not an ONNX file: {error}") from error
+        raise ModelError(f"{place}: not an ONNX file: {error}") from error
     if not proto.graph.node:
-        raise ExportError(f"{place}: not an ONNX file: {len(raw)} bytes without an operator")
+        raise ModelError(f"{place}: not an ONNX file: {len(raw)} bytes without an operator")
     proto = onnx.inliner.inline_local_functions(proto) if proto.functions else proto
-    try:
-        check_graph(proto.SerializeToString(), place)
-    except ModelError as error:
-        raise ExportError(str(error)) from error
+    check_graph(proto.SerializeToString(), place)
     opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=OPSET)
     if opset < OLDEST_OPSET:
-        raise ExportError(f"{place}: opset {opset} of ai.onnx, expected {OLDEST_OPSET} or later; export it again")
+        raise ModelError(f"{place}: opset {opset} of ai.onnx, expected {OLDEST_OPSET} or later; export it again")
     value = _only_input(proto.graph, shape, place)
     kind = value.type.tensor_type.elem_type
     return Source(proto, value.name, kind, _target(value, shape, place), _behind_zipmaps(proto.graph))
 
 
 def build(source: Source, choice: Choice, shape: tuple[int, ...], classes: int, place: str) -> bytes:
-    """The standard graph's bytes; nothing of the file but the operators and numbers that its answer needs."""
+    """The standard graph's bytes; nothing of the file but the operators and numbers that its answer needs.
+
+    Raises ModelError."""
     proto = onnx.compose.add_prefix(source.proto, PREFIX)
     body, weights = _needed(proto.graph, PREFIX + source.tensors[choice.output])
     front, front_weights = _front(source)
@@ -100,7 +98,7 @@ def build(source: Source, choice: Choice, shape: tuple[int, ...], classes: int, 
         wrapped = bytes(made.SerializeToString(deterministic=True))
         check_graph(wrapped, place)
     except (onnx.checker.ValidationError, ModelError) as error:
-        raise ExportError(f"{place}: the standard graph around it is refused: {error}") from error
+        raise ModelError(f"{place}: the standard graph around it is refused: {error}") from error
     return wrapped
 
 
@@ -109,10 +107,11 @@ def _only_input(graph: onnx.GraphProto, shape: tuple[int, ...], place: str) -> o
     asked = [value for value in graph.input if value.name not in given]
     if len(asked) != 1:
         wanted = f"expected one, {shape_text('B', shape)}"
-        raise ExportError(f"{place}: takes {len(asked)} inputs ({describe(asked)}), {wanted}")
+        raise ModelError(f"{place}: takes {len(asked)} inputs ({describe(asked)}), {wanted}")
     if asked[0].type.tensor_type.elem_type not in (*FLOATS, *INTEGERS):
-        raise ExportError(f"{place}: takes {describe(asked)}, expected numbers (float or integer)")
-    return asked[0]
+        raise ModelError(f"{place}: takes {describe(asked)}, expected numbers (float or integer)")
+    found: onnx.ValueInfoProto = asked[0]
+    return found
 
 
 def _target(value: onnx.ValueInfoProto, shape: tuple[int, ...], place: str) -> tuple[int, ...] | None:
@@ -122,7 +121,7 @@ def _target(value: onnx.ValueInfoProto, shape: tuple[int, ...], place: str) -> t
         return None
     batch, *rest = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim] or [None]
     if batch is not None:
-        raise ExportError(f"{place}: takes {describe([value])}: a batch of {batch} alone; export it with a free batch")
+        raise ModelError(f"{place}: takes {describe([value])}: a batch of {batch} alone; export it with a free batch")
     if len(rest) == len(shape) and all(found in (None, want) for found, want in zip(rest, shape, strict=True)):
         return None
     size = math.prod(shape)
@@ -131,7 +130,7 @@ def _target(value: onnx.ValueInfoProto, shape: tuple[int, ...], place: str) -> t
     if rest in ([size], [None]) or squeezed:
         return (-1, *(size if n is None else n for n in rest))
     flat = f" or [B, {size}]" if len(shape) > 1 else ""
-    raise ExportError(f"{place}: takes {describe([value])}, expected {shape_text('B', shape)}{flat}")
+    raise ModelError(f"{place}: takes {describe([value])}, expected {shape_text('B', shape)}{flat}")
 
 
 def _behind_zipmaps(graph: onnx.GraphProto) -> dict[str, str]:

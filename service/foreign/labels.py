@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import helper, numpy_helper
 
-from trainer.errors import ExportError
+from service.errors import ModelError
 
 LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Normalizer", "Softmax"})
@@ -32,7 +32,7 @@ def labels_of(graph: onnx.GraphProto, output: str) -> list[str] | None:
 def column_order(labels: Sequence[str] | None, classes: Sequence[str], place: str) -> list[int]:
     """For each class the column that holds it. Labels 0 to K-1 are positions where the classes have other names.
 
-    Without labels the columns are taken to be in the order of the classes. Raises ExportError where the sets differ.
+    Without labels the columns are taken to be in the order of the classes. Raises ModelError where the sets differ.
     """
     positions = [str(index) for index in range(len(classes))]
     if labels is None:
@@ -40,7 +40,7 @@ def column_order(labels: Sequence[str] | None, classes: Sequence[str], place: st
     for names in (list(classes), positions):
         if sorted(labels) == sorted(names):
             return [labels.index(name) for name in names]
-    raise ExportError(
+    raise ModelError(
         f"{place}: its classes are {', '.join(labels)}; expected {', '.join(classes)} (in any order) or 0 to "
         f"{len(classes) - 1}"
     )

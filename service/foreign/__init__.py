@@ -1,0 +1,1 @@
+"""ONNX files of any origin: what they take and give, and the standard graph around them (models/README.md)."""
