@@ -9,6 +9,7 @@
     ├── RefusedError 403          that is not for this client to do
     ├── NotFoundError 404         an unknown model, version or page
     ├── BusyError 503             not ready, too busy, or another comparison is running: try again
+    ├── RemoteError 502           another server cannot be asked, or gives no usable answer
     ├── LateError 504             the model gave no answer in time
     ├── ModelError 500            a model in the repository cannot be trusted or read
     └── SettingsError 500         the service cannot start as it was asked to
@@ -75,6 +76,12 @@ class BusyError(StillroomError):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RemoteError(StillroomError):
+    """Another server cannot be asked, or gives no usable answer."""
+
+    status = 502
 
 
 class LateError(StillroomError):
