@@ -99,8 +99,8 @@ def timed(
     for stream in streams:
         speed.warm_up(stream)
     blocks: list[list[Seconds]] = [[] for _ in graphs]
-    for index, latencies_s in speed.timed_blocks(streams, rounds, rng):
-        blocks[index].append(latencies_s)
+    for index, block in speed.timed_blocks(streams, rounds, rng):
+        blocks[index].append(block.kept_s)
     return blocks
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m service [serve]`, and `python -m service key`.
+"""The command line: `python -m service [serve]`, `python -m service compare`, and `python -m service key`.
 
 It knows flags, sockets, signals and exit statuses. What is served is app.py's.
 """
@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
@@ -20,6 +21,7 @@ from typing import NoReturn
 
 from service import log
 from service.app import create_app
+from service.comparison.arguments import add_arguments
 from service.errors import SettingsError, StillroomError
 from service.front import keys
 from service.front.server import serve_alone, serve_with_workers
@@ -28,7 +30,9 @@ from service.settings import Settings, flag_of, help_of, read_settings
 from service.tracing import check_traces
 
 BACKLOG = 2048
-VERBS = ("serve", "key")
+INTERRUPTED, TERMINATED = 130, 143
+"""What a shell gives for SIGINT and SIGTERM."""
+VERBS = ("serve", "compare", "key")
 PROBE = (
     b'\x08\x08:;\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
@@ -46,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # After a clean shutdown uvicorn raises the signal again; before it, there is nothing to shut down.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        given = vars(_parser().parse_args(_with_verb(sys.argv[1:] if arguments is None else arguments)))
+        options = _parser().parse_args(_with_verb(sys.argv[1:] if arguments is None else arguments))
+        given = vars(options)
+        if given["verb"] == "compare":
+            return compare(options)
         if given["verb"] == "key":
             make_key(given["name"], given["scopes"].split(","))
         else:
@@ -57,6 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Compares models, and gives the exit status that the verdict asks for: no other end may look like a verdict."""
+    from service.comparison import command  # a server needs none of it
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        return command.run(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except StillroomError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        return 2
 
 
 def make_key(name: str, scopes: Sequence[str]) -> None:
@@ -78,6 +101,7 @@ def serve(settings: Settings) -> None:
         check_cuda(apart=settings.workers > 1)
     with listen(settings.host, settings.port) as listener:
         app = create_app(replace(settings, port=listener.getsockname()[1]))
+        app.state.comparisons.check()
         if settings.workers == 1:
             serve_alone(app, listener)
         else:
@@ -167,6 +191,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     for setting in fields(Settings):
         verb.add_argument(flag_of(setting.name), help=help_of(setting.name), metavar=setting.name.upper())
+    add_arguments(
+        verbs.add_parser(
+            "compare",
+            allow_abbrev=False,
+            help="compare models, here or at a service, and judge by the exit status",
+            description="Compares models and prints the report. Exit status: 0 where the verdict is `shown` or no "
+            "margin was stated, 1 where it is `refuted`, 3 where it is `not shown`, 2 for an error.",
+        )
+    )
     verb = verbs.add_parser(
         "key", help="make an API key", description="Makes an API key, and the line by which the service knows it."
     )

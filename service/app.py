@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,9 @@ from service.batching import Batcher
 from service.body import BodyLimit, in_words
 from service.comparison import api as comparison
 from service.comparison.exclusive import Exclusive
-from service.errors import InputError, StillroomError, UnknownKeyError
+from service.comparison.runner import Runner
+from service.comparison.store import Store, place_of_store
+from service.errors import BusyError, InputError, StillroomError, UnknownKeyError
 from service.front.gate import Gate
 from service.front.keys import read_keys
 from service.health import Metrics
@@ -76,7 +79,9 @@ def create_app(settings: Settings) -> FastAPI:
         reload_s=settings.reload_s,
     )
     app.state.library.when_ready(lambda: _announce(settings))
-    app.state.comparing = Exclusive()
+    app.state.comparing = Exclusive(settings.state_dir and settings.state_dir / "comparisons.lock")
+    app.state.comparisons = Store(place_of_store(settings.state_dir, settings.workers))
+    app.state.runner = Runner(app.state.comparisons, app.state.comparing, app.state.statistics.runs, _address(app))
     app.state.metrics = Metrics(app.state.statistics, app.state.library)
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem} for status in (400, 401, 403, 404, 413, 415, 422, 500, 503, 504)
@@ -90,17 +95,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Gate, state=app.state)
     if settings.cors_origins:  # outside the gate: a browser asks without a key whether it may ask
         origins = settings.cors_origins.split()
-        shown = [REQUEST_ID, JSON_LENGTH, "Retry-After"]
+        shown = [REQUEST_ID, JSON_LENGTH, "Retry-After", "Location"]
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=shown,
         )
     app.add_exception_handler(StillroomError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_page)
     app.add_exception_handler(RequestValidationError, _refuse_query)
+    app.add_exception_handler(sqlite3.Error, _refuse_store)
     app.add_exception_handler(Exception, _fail)
     return app
 
@@ -111,7 +117,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.library.start()
     if state.settings.traces:  # in the process that serves: it has a thread
         state.tracing = state.batcher.tracing = Tracing()
+    state.runner.kick()  # what an earlier life of the service left
     yield
+    state.runner.stop()
+    state.comparisons.close()
     if state.tracing is not None:
         state.tracing.stop()
     state.library.stop()
@@ -120,6 +129,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _announce(settings: Settings) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     log.info("ready: the page is http://%s:%d/, the reference http://%s:%d/docs", *(host, settings.port) * 2)
+
+
+def _address(app: FastAPI) -> dict[str, str | None]:
+    """Where a comparison asks this very service, and the key that lets it, which nobody else ever sees."""
+    settings: Settings = app.state.settings
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # any is this one too
+    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return {"url": url, "key": app.state.keys.draw("comparison", "predict") if len(app.state.keys) else None}
 
 
 class _Service(FastAPI):
@@ -173,6 +190,12 @@ async def _refuse_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     text = "; ".join(in_words(problem, problem["loc"][1:]) for problem in error.errors())
     return JSONResponse({"error": text}, InputError.status)
+
+
+async def _refuse_store(request: Request, error: Exception) -> Response:
+    """SQLite's: the comparisons cannot be read or written, as where the disk is full."""
+    log.error("the comparisons cannot be kept: %s", error)
+    return await _refuse(request, BusyError("the comparisons cannot be kept now; the log has the reason", 5))
 
 
 async def _fail(request: Request, error: Exception) -> Response:

@@ -13,6 +13,8 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
+GPUS = Path("/proc/driver/nvidia/gpus")
+STATM = Path("/proc/self/statm")
 
 
 def processor(cpuinfo: Path = CPUINFO) -> str:
@@ -34,18 +36,62 @@ def usable_cpus(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
     return max(1, math.floor(min([float(bound), *_quotas(cgroups, membership)])))
 
 
+def cpu_limit(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
+    """CPUs that the cgroups' quota pays for; None without a quota."""
+    return min(_quotas(cgroups, membership), default=None)
+
+
+def memory_limit(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int | None:
+    """Bytes that the cgroups allow; None without a limit. Version 1 tells of none by a number beyond any machine."""
+    texts = (
+        (folder / name).read_text().strip()
+        for folder in _groups("memory", cgroups, membership)
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (folder / name).is_file()
+    )
+    return min((int(text) for text in texts if text.isdecimal() and int(text) < 2**60), default=None)
+
+
+def memory() -> int | None:
+    """Bytes of memory of the machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def resident(statm: Path = STATM) -> int | None:
+    """Bytes of memory that this process holds; None where the kernel does not tell."""
+    try:
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def gpus(folder: Path = GPUS) -> list[str]:
+    """The NVIDIA GPUs as their driver names them."""
+    files = sorted(folder.glob("*/information")) if folder.is_dir() else []
+    lines = (line.partition(":") for file in files for line in file.read_text().splitlines())
+    return [value.strip() for name, _, value in lines if name.strip() == "Model"]
+
+
 def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
     """The CPU quotas, in CPUs, of the process's group and those above it, of cgroups version 2 and 1."""
+    for folder in _groups("cpu", cgroups, membership):
+        yield from _quota(folder)
+
+
+def _groups(controller: str, cgroups: Path, membership: Path) -> Iterator[Path]:
+    """The folders of the process's group and of those above it."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:  # no Linux, no cgroups
         return
     for _, controllers, group in (line.split(":", 2) for line in lines):
-        root = cgroups / "cpu" if "cpu" in controllers.split(",") else cgroups
+        root = cgroups / controller if controller in controllers.split(",") else cgroups
         own = root / group.lstrip("/")
         # Inside a container the group's path is the host's, while its files are at the root of the mount.
-        for folder in (own, *(parent for parent in own.parents if parent.is_relative_to(root))):
-            yield from _quota(folder)
+        yield from (own, *(parent for parent in own.parents if parent.is_relative_to(root)))
 
 
 def _quota(folder: Path) -> Iterator[float]:

@@ -81,22 +81,36 @@ def load_model(version_dir: Path, *, device: Device = "auto", threads: int = 1, 
     Raises ModelError, naming the model and the reason, where any of them fails, and SettingsError where CUDA was
     asked for and is not to be had.
     """
+    manifest, graph = read_graph(version_dir)
+    small = manifest.multiply_accumulates <= SMALL
+    model = open_model(manifest, graph, device=device, threads=1 if small else threads, spin=spin)
+    canary(model)
+    model.measure()
+    return model
+
+
+def read_graph(version_dir: Path) -> tuple[Manifest, bytes]:
+    """The manifest and the checked graph of `<name>/<version>/`. Raises ModelError."""
     manifest = read_manifest(version_dir)
     graph = read_checked(version_dir, manifest, GRAPH)
+    check_graph(graph, f"{manifest.name}/{manifest.version}")
+    return manifest, graph
+
+
+def open_model(manifest: Manifest, graph: bytes, *, device: Device, threads: int, spin: bool = False) -> Model:
+    """A model over the bytes of a graph that was checked, once its inputs and outputs are as they must be.
+
+    Raises ModelError, and SettingsError as `open_session` does.
+    """
     place = f"{manifest.name}/{manifest.version}"
-    check_graph(graph, place)
     try:
-        small = manifest.multiply_accumulates <= SMALL
-        session = open_session(graph, device=device, threads=1 if small else threads, spin=spin)
+        session = open_session(graph, device=device, threads=threads, spin=spin)
     except SettingsError:
         raise
     except Exception as error:  # onnxruntime's own exceptions share no other base class
         raise ModelError(f"{place}: onnxruntime cannot load {GRAPH}: {error}") from error
     _check_interface(session, manifest, place)
-    model = Model(manifest, session)
-    _canary(model, place)
-    model.measure()
-    return model
+    return Model(manifest, session)
 
 
 def check_graph(graph: bytes, place: str) -> None:
@@ -174,8 +188,9 @@ def _check_interface(session: onnxruntime.InferenceSession, manifest: Manifest, 
         raise ModelError(f"{place}: the graph takes and gives {found} without a free batch, expected {expected}")
 
 
-def _canary(model: Model, place: str) -> None:
-    """Runs one row and several: the answers must be finite distributions. It is the warm-up too."""
+def canary(model: Model) -> None:
+    """Runs one row and several: the answers must be finite distributions. It is the warm-up too. Raises ModelError."""
+    place = model.place
     for rows in (1, 2, CANARY_ROWS):
         inputs = np.zeros((rows, *model.manifest.input.shape), dtype=np.float32)
         try:

@@ -148,6 +148,13 @@ class Statistics:
                     total.add(_read(self._board, slot))
         return total
 
+    def runs(self) -> int:
+        """Batches that were run so far in all processes, elsewhere until it was published last. From any thread."""
+        others = [] if self._board is None else [slot for slot in range(self._board.slots) if slot != self._slot]
+        counts = [self.counts, *(_read(self._board, slot) for slot in others if self._board is not None)]
+        tallies = [tally for one in counts for tally in list(one.versions.values())]
+        return sum(run.count for tally in tallies for run in list(tally.runs.values()))
+
     def of(self, model: Model) -> Tally:
         """The tally of a version in this process."""
         return self.counts.versions[model.place]

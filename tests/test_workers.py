@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -46,11 +47,11 @@ def connections(pid: int, port: int) -> int:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(200):
+    for _ in range(400):
         if condition():
             return
         time.sleep(0.05)
-    raise AssertionError("not within ten seconds")
+    raise AssertionError("not within twenty seconds")
 
 
 def predicted(client: httpx.Client) -> float:
@@ -96,13 +97,16 @@ def test_what_the_workers_count_adds_up(service: Service, client: httpx.Client):
             assert found["inference_count"] == before + 7
 
 
-def test_two_workers_do_not_compare_at_once(service: Service):
-    """They would measure each other."""
+def test_two_workers_do_not_compare_at_once_and_know_each_others_comparisons(service: Service):
+    """They would measure each other: whichever worker is asked, the others wait, and any worker tells of them."""
+    url, body = str(service[0].base_url), {"blocks": 3, "batch": 1, "scenarios": []}
     with ThreadPoolExecutor(3) as pool:
-        url = f"{service[0].base_url}/compare"
-        answers = list(pool.map(lambda _: httpx.post(url, json={"blocks": 3}, timeout=60), range(3)))
-    assert sorted(answer.status_code for answer in answers) == [200, 503, 503]
-    assert {answer.headers.get("retry-after") for answer in answers} == {None, "10"}
+        answers = list(pool.map(lambda _: httpx.post(f"{url}/compare", json=body, timeout=60), range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 202, 202]
+    paths = [answer.headers["location"] for answer in answers]
+    until(lambda: all(httpx.get(f"{url}{path}").json()["state"] == "done" for path in paths for _ in range(2)))
+    ends = sorted((job["started"], job["ended"]) for job in httpx.get(f"{url}/compare").json()["comparisons"])
+    assert all(ended <= started for (_, ended), (started, _) in pairwise(ends))
 
 
 def test_a_worker_that_dies_is_replaced_and_what_it_counted_is_kept(service: Service, client: httpx.Client):
@@ -204,7 +208,7 @@ def test_sigterm_ends_them_all_when_they_have_answered(tmp_path: Path):
     with running(tmp_path, port, "--workers", "2") as (client, process):
         pids = workers(process)
         compared = subprocess.Popen(
-            ["curl", "-s", "-X", "POST", "-d", '{"blocks": 3}', f"http://127.0.0.1:{port}/compare"],
+            ["curl", "-s", "-X", "POST", "-d", '{"blocks": 3, "scenarios": []}', f"http://127.0.0.1:{port}/compare"],
             stdout=subprocess.PIPE,
         )
         time.sleep(0.5)

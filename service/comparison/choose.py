@@ -7,14 +7,15 @@ from itertools import pairwise
 
 from service.errors import InputError, NotFoundError
 from service.library import VERSION, Library
-from service.manifest import GRAPH
+from service.manifest import GRAPH, HELD_OUT
 from service.model import Model
 
 
 def choose(library: Library, names: Sequence[str] | None) -> list[Model]:
     """The models of those names, each `name` (its newest version) or `name/version`, in that order.
 
-    Without names, the newest student and the very version of its teacher that it was distilled from.
+    Without names, the newest student, the very version of its teacher that it was distilled from, and the member that
+    was published beside that, where there is one.
     Raises NotFoundError, listing what exists, and InputError where the models do not answer the same question.
     """
     if names is not None and len(names) < 2:
@@ -61,7 +62,16 @@ def _student_and_teacher(library: Library) -> list[Model]:
             f"{place(model)} is not the teacher that {place(student)} was distilled from: "
             f"its graph has SHA-256 {found[:12]}…, expected {teacher.sha256[:12]}…"
         )
-    return [student, model]
+    return [student, model, *_member(library, model)]
+
+
+def _member(library: Library, teacher: Model) -> list[Model]:
+    """The member of that ensemble that was published beside it, where one was: what no averaging costs and brings."""
+    name = teacher.manifest.name.removesuffix("-ensemble") + "-member"
+    held_out = teacher.manifest.files.get(HELD_OUT)
+    found = [model for (own, _), model in sorted(library.models().items()) if own == name]
+    alike = [model for model in found if held_out and model.manifest.files.get(HELD_OUT) == held_out]
+    return alike[-1:]
 
 
 def _check_alike(first: Model, second: Model) -> None:

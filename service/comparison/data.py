@@ -13,8 +13,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from service.comparison.schema.conditions import Overlap
+from service.comparison.subject import Subject
 from service.errors import InputError
-from service.held_out import read_held_out
+from service.held_out import input_hashes, read_held_out
 from service.library import Library
 from service.manifest import HELD_OUT, Manifest
 from service.model import Model
@@ -74,6 +76,21 @@ def held_out(library: Library, models: Sequence[Model], limit: int, seed: int) -
     inputs, labels = read_held_out(library.directory, models[0].stored)
     drawn = np.random.default_rng(seed).choice(len(inputs), size=min(limit, len(inputs)), replace=False)
     return Data(inputs[drawn], labels[drawn], "held-out", limit, models[0].manifest.files[HELD_OUT].sha256)
+
+
+def overlap(subjects: Sequence[Subject], inputs: NDArray[np.float32]) -> list[Overlap]:
+    """How many of the inputs [N, ...] each model was trained on, as far as it tells what it was trained on."""
+    some = any(subject.trained_on is not None for subject in subjects)
+    hashes = input_hashes(inputs if some else inputs[:0])
+    return [
+        Overlap(
+            name=subject.name,
+            version=subject.version,
+            known=subject.trained_on is not None,
+            examples=None if subject.trained_on is None else int(np.isin(hashes, subject.trained_on).sum()),
+        )
+        for subject in subjects
+    ]
 
 
 def _check_same(first: Manifest, second: Manifest) -> None:

@@ -12,8 +12,9 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from service.errors import BusyError
+from service.errors import BusyError, SettingsError
 
 RETRY_S = 10
 
@@ -22,10 +23,11 @@ _in_this_process = threading.Lock()
 
 
 class Exclusive:
-    """Shared by whoever is forked after it was made; the kernel lets go of it for one that dies."""
+    """Shared by whoever is forked after it was made, and by whoever names the same file; the kernel lets go of it for
+    one that dies."""
 
-    def __init__(self) -> None:
-        self._file = _nameless_file()
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = _nameless_file() if file is None else _named_file(file)
         self._ending = threading.Event()
         weakref.finalize(self, os.close, self._file)
 
@@ -33,9 +35,14 @@ class Exclusive:
         """The service ends: whatever is running is to stop soon."""
         self._ending.set()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether whatever is running is to stop."""
+        return self._ending.is_set()
+
     def check(self) -> None:
         """To be called now and then while it is held. Raises BusyError where the service ends."""
-        if self._ending.is_set():
+        if self.is_ending:
             raise BusyError("the service is ending, and the comparison with it: ask again", RETRY_S)
 
     @contextmanager
@@ -57,6 +64,14 @@ class Exclusive:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
         finally:
             _in_this_process.release()
+
+
+def _named_file(path: Path) -> int:
+    """Descriptor. Raises SettingsError where it cannot be written."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError(f"--state-dir: cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def _nameless_file() -> int:

@@ -40,6 +40,12 @@ class Keys:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def draw(self, name: str, scope: str) -> str:
+        """A new key, known from now on to these keys alone."""
+        secret = secrets.token_urlsafe(32)
+        self._keys += (Key(name, frozenset({scope}), hashlib.sha256(secret.encode()).digest()),)
+        return secret
+
     def check(self, authorization: str | None, scope: str | None) -> None:
         """Passes whoever holds a key of that scope; any key where it is None.
 
@@ -64,7 +70,7 @@ def scope_of(method: str, path: str) -> str | None:
     """The scope that a route needs; None for what any key may see. `is_open` comes first."""
     if path == "/predict" or (path.startswith("/v2/models/") and path.endswith("/infer")):
         return "predict"
-    if path == "/compare":
+    if path == "/compare" or path.startswith("/compare/"):
         return "compare"
     if path == "/metrics" or (path.startswith("/v2/repository/models/") and method == "POST"):
         return "admin"

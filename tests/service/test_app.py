@@ -71,7 +71,11 @@ async def test_the_reference_documents_every_route_and_its_errors(client: httpx.
     schema = (await client.get("/openapi.json")).json()
     assert {path: list(operations) for path, operations in schema["paths"].items()} == {
         "/predict": ["post"],
-        "/compare": ["post"],
+        "/compare": ["post", "get"],
+        "/compare/{id}": ["get", "delete"],
+        "/compare/{id}/events": ["get"],
+        "/compare/{id}/report.{kind}": ["get"],
+        "/compare/{id}/samples.npz": ["get"],
         "/models": ["get"],
         "/models/{name}": ["get"],
         "/models/{name}/examples": ["get"],

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import stats
 
 from service.comparison.choose import choose, place
 from service.library import Library
 from tests.repositories import examples, known_logits, serving, write_model, write_pair
 
-QUICK = {"blocks": 3, "batch": 1}
+QUICK: dict[str, Any] = {"blocks": 3, "batch": 1, "scenarios": []}
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +31,13 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return asyncio.run(
         _compare(
             root,
-            held_out={"blocks": 3, "batch": 4, "limit": 30, "seed": 5},
+            held_out={"blocks": 3, "batch": 4, "limit": 30, "seed": 5, "margin": 60, "price_per_hour": 3.6},
             three={
                 "models": ["digits-baseline", "digits-student/1", "digits-ensemble"],
                 "inputs": inputs,
                 "labels": ["3", 1, "4", 1, 5],
                 "blocks": 3,
+                "scenarios": [],
             },
             itself={"models": ["digits-student", "digits-student"], "inputs": inputs, **QUICK},
         )
@@ -94,6 +99,11 @@ def test_the_report_names_data_settings_and_machine(reports: dict[str, Any], tmp
         "labelled": True,
         "seed": 5,
         "sha256": hashlib.sha256(held_out.read_bytes()).hexdigest(),
+        "classes": list("0123456789"),
+        "overlap": [
+            {"name": f"digits-{role}", "version": 1, "known": False, "examples": None}
+            for role in ("student", "ensemble")
+        ],
     }
     assert report["settings"] == {
         "request": {
@@ -103,6 +113,12 @@ def test_the_report_names_data_settings_and_machine(reports: dict[str, Any], tmp
             "seed": 5,
             "batch": 4,
             "blocks": 3,
+            "calls": 0,
+            "margin": 60.0,
+            "scenarios": ["offline", "server", "alternating"],
+            "threads": 1,
+            "rate": None,
+            "price_per_hour": 3.6,
         },
         "traffic": "steady state",
         "block_ms": 200.0,
@@ -112,8 +128,10 @@ def test_the_report_names_data_settings_and_machine(reports: dict[str, Any], tmp
         "spinning": False,
         "temperature": 1.0,
         "rows_repeat": False,
+        "ece_bins": 15,
     }
-    assert set(report["machine"]) == {"processor", "cpus", "load_average", "system", "python", "onnxruntime"}
+    assert report["machine"]["cpus"] >= 1
+    assert report["machine"]["numpy"] == np.__version__
     assert report["seconds"] >= 2 * 2 * 3 * 0.2
 
 
@@ -157,6 +175,8 @@ def test_inputs_of_ones_own_are_used_whole_with_labels_by_name_or_index(reports:
         "labelled": True,
         "seed": 0,
         "sha256": hashlib.sha256(inputs.astype("<f4").tobytes()).hexdigest(),
+        "classes": list("0123456789"),
+        "overlap": report["data"]["overlap"],
     }
     assert (report["settings"]["request"]["batch"], report["settings"]["rows_repeat"]) == (64, True)
     for model, seed in zip(report["models"], (2, 1, 0), strict=True):
@@ -167,9 +187,89 @@ def test_inputs_of_ones_own_are_used_whole_with_labels_by_name_or_index(reports:
 def test_without_labels_there_is_no_word_of_accuracy(reports: dict[str, Any]) -> None:
     report = reports["itself"]
     assert report["data"]["labelled"] is False
+    untold = [
+        "accuracy",
+        "accuracy_interval",
+        "nll",
+        "brier",
+        "ece",
+        "reliability",
+        "per_class",
+        "confusion",
+        "confused",
+    ]
     for model in report["models"]:
-        assert [model[key] for key in ("accuracy", "accuracy_interval", "nll", "ece")] == [None] * 4
-    assert report["pairs"][0]["accuracy_difference"] is None
+        assert [model[key] for key in untold] == [None] * len(untold)
+    untold = ["accuracy_difference", "table", "mcnemar", "verdict", "per_class"]
+    (pair,) = report["pairs"]
+    assert [pair[key] for key in untold] == [None] * len(untold)
+    assert (pair["agreement"], pair["kl"], pair["disagreements"]) == (1.0, 0.0, [])
+
+
+def test_quality_of_each_class_and_of_the_pair_is_numpys(reports: dict[str, Any]) -> None:
+    report = reports["held_out"]
+    inputs, labels = (part[np.random.default_rng(5).choice(40, size=30, replace=False)] for part in examples())
+    student, teacher = (log_p(inputs, seed) for seed in (1, 0))
+    for model, expected in zip(report["models"], (student, teacher), strict=True):
+        answers = expected.argmax(axis=1)
+        truth = np.eye(10)[labels]
+        assert model["brier"] == pytest.approx(((np.exp(expected) - truth) ** 2).sum(axis=1).mean(), abs=1e-5)
+        matrix = np.array([[((labels == i) & (answers == j)).sum() for j in range(10)] for i in range(10)])
+        assert model["confusion"] == matrix.tolist()
+        assert sum(group["examples"] for group in model["reliability"]) == 30
+        for k, own in enumerate(model["per_class"]):
+            assert (own["label"], own["examples"], own["answered"]) == (str(k), matrix[k].sum(), matrix[:, k].sum())
+            assert own["accuracy"] == pytest.approx(matrix[k, k] / matrix[k].sum()) if matrix[k].sum() else None
+        assert model["label_flips"] == {"sizes": [1, 4], "examples": 30, "flips": 0}
+    (pair,) = report["pairs"]
+    assert pair["kl"] == pytest.approx((np.exp(teacher) * (teacher - student)).sum(axis=1).mean(), abs=1e-5)
+    right = [answers.argmax(axis=1) == labels for answers in (student, teacher)]
+    expected_table = [(right[0] & right[1]), (right[0] & ~right[1]), (~right[0] & right[1]), (~right[0] & ~right[1])]
+    assert list(pair["table"].values()) == [int(part.sum()) for part in expected_table]
+    only = [int(part.sum()) for part in expected_table[1:3]]
+    assert pair["mcnemar"] == {
+        "discordant": sum(only),
+        "p": pytest.approx(stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0),
+    }
+    differ = np.flatnonzero(student.argmax(axis=1) != teacher.argmax(axis=1))
+    assert [one["index"] for one in pair["disagreements"]] == differ.tolist()
+    assert pair["disagreed"] == len(differ) > 0
+    first = pair["disagreements"][0]
+    assert first["a"] == pytest.approx(np.exp(student[differ[0]]), abs=1e-6)
+    assert first["label"] == str(labels[differ[0]])
+    picture = Image.open(io.BytesIO(base64.b64decode(first["image"].removeprefix("data:image/png;base64,"))))
+    assert np.asarray(picture) == pytest.approx(np.rint(inputs[differ[0]] / 16 * 255), abs=1)
+
+
+def test_the_verdict_is_against_the_margin_that_was_stated(reports: dict[str, Any]) -> None:
+    (pair,) = reports["held_out"]["pairs"]
+    low, _ = pair["accuracy_difference"]["interval"]
+    assert low > -0.6
+    assert (pair["verdict"]["margin"], pair["verdict"]["result"]) == (60.0, "shown")
+    assert reports["three"]["pairs"][0]["verdict"] is None
+
+
+def test_each_scenario_that_was_asked_for_is_told(reports: dict[str, Any]) -> None:
+    (a, b), (pair,) = reports["held_out"]["models"], reports["held_out"]["pairs"]
+    for model in (a, b):
+        tried = {one["size"]: one["throughput"] for one in model["offline"]["tried"]}
+        assert {1, 4, 8, 32, 64} <= set(tried)
+        assert model["offline"]["batch"] in tried
+        assert model["server"]["failures"] == 0
+        assert model["server"]["rate"] == pytest.approx(500 / max(a["latency_ms"]["mean"], b["latency_ms"]["mean"]))
+        assert model["server"]["latency_ms"]["p50"] > 0
+        assert model["alternating"]["calls"] > 10
+        assert model["http"] is None
+        assert model["cold_start"]["session_ms"] > 0
+        cost = model["cost"]
+        assert cost["price_per_million"] == pytest.approx(3.6 / 3600 / model["offline"]["throughput"]["value"] * 1e6)
+        assert cost["predictions_per_core_second"] > 0
+    ratio = a["offline"]["throughput"]["value"] / b["offline"]["throughput"]["value"]
+    assert pair["offline_speed_up"]["value"] == pytest.approx(ratio)
+    ratio = b["alternating"]["latency_ms"]["mean"] / a["alternating"]["latency_ms"]["mean"]
+    assert pair["alternating_speed_up"]["value"] == pytest.approx(ratio)
+    untold = ("offline", "server", "alternating", "http")
+    assert [reports["three"]["models"][0][name] for name in untold] == [None] * 4
 
 
 def test_a_model_can_be_compared_with_itself(reports: dict[str, Any]) -> None:
@@ -187,13 +287,15 @@ def test_a_batch_of_1_is_measured_once_and_told_twice(reports: dict[str, Any]) -
     assert report["pairs"][0]["speed_up"] == report["pairs"][0]["batch_speed_up"]
 
 
-async def test_the_request_in_a_report_repeats_the_comparison(reports: dict[str, Any], tmp_path: Path) -> None:
+async def test_the_request_in_a_report_repeats_the_comparison(tmp_path: Path) -> None:
     """The same data, quality and settings; only what was timed can differ."""
     write_pair(tmp_path)
-    first = reports["held_out"]
+    first = (await _compare(tmp_path, first={"limit": 30, "seed": 5, "margin": 2, **QUICK}))["first"]
     again = (await _compare(tmp_path, again=first["settings"]["request"]))["again"]
     assert (again["data"], again["settings"]) == (first["data"], first["settings"])
-    assert [model["nll"] for model in again["models"]] == [model["nll"] for model in first["models"]]
+    for key in ("nll", "brier", "confusion"):
+        assert [model[key] for model in again["models"]] == [model[key] for model in first["models"]]
+    assert again["pairs"][0]["verdict"] == first["pairs"][0]["verdict"] is not None
 
 
 def test_the_teacher_is_the_very_version_that_the_student_was_distilled_from(tmp_path: Path) -> None:
@@ -206,35 +308,22 @@ def test_the_teacher_is_the_very_version_that_the_student_was_distilled_from(tmp
     assert place(choose(library, ["digits-student", "digits-ensemble"])[1]) == "digits-ensemble/2"
 
 
-async def test_one_comparison_runs_at_a_time_and_the_service_answers_meanwhile(tmp_path: Path) -> None:
-    """Of two at once, one is sent away at once, and the other is none the worse for it."""
-    write_pair(tmp_path)
-    async with serving(tmp_path) as client:
-        both = [asyncio.create_task(client.post("/compare", json=QUICK)) for _ in range(2)]
-        (refused,), (running,) = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        assert refused.result().status_code == 503
-        assert refused.result().headers["retry-after"] == "10"
-        assert refused.result().json() == {
-            "error": "another comparison is running, and two would slow each other: try again in 10 s"
-        }
-        assert (await client.get("/health/live")).status_code == 200
-        assert not running.done()
-        assert (await running).status_code == 200
-
-
 async def test_the_reference_documents_request_and_report(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
         schema = (await client.get("/openapi.json")).json()
     operation = schema["paths"]["/compare"]["post"]
     asked = operation["requestBody"]["content"]["application/json"]["schema"]
-    assert set(asked["properties"]) == {"models", "dataset", "limit", "seed", "inputs", "labels", "batch", "blocks"}
+    assert set(asked["properties"]) == {
+        "models", "dataset", "limit", "seed", "inputs", "labels", "batch", "blocks", "calls", "margin", "scenarios",
+        "threads", "rate", "price_per_hour",
+    }  # fmt: skip
     assert operation["responses"]["200"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/Report"
     }
     assert set(schema["components"]["schemas"]["Report"]["properties"]) == {
-        "schema", "models", "pairs", "data", "settings", "machine", "seconds", "other_runs",
+        "schema", "id", "created", "models", "pairs", "data", "settings", "machine", "seconds", "other_runs",
     }  # fmt: skip
-    assert asked["examples"] == [{"dataset": "held-out", "limit": 500, "batch": 64}]
+    assert asked["examples"] == [{"dataset": "held-out", "limit": 500, "batch": 64, "margin": 0.5}]
 
 
 async def test_the_report_counts_what_else_the_models_answered_meanwhile(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service.machine import usable_cpus
 from service.manifest import GRAPH, HELD_OUT, FileRecord, read_manifest, write_manifest
 from tests.repositories import DIGITS, examples, linear, serving, write_model, write_pair
 
@@ -83,7 +84,8 @@ PAIR = ["digits-student", "digits-ensemble"]
         (
             {"limitt": 5},
             422,
-            "unknown field 'limitt'; known: models, dataset, limit, seed, inputs, labels, batch, blocks",
+            "unknown field 'limitt'; known: models, dataset, limit, seed, inputs, labels, batch, blocks, calls, "
+            "margin, scenarios, threads, rate, price_per_hour",
         ),
         ({"models": PAIR, "inputs": []}, 422, "inputs: got 0 rows, expected 1 to 10000"),
         ({"models": PAIR, "inputs": [[1, 2]]}, 422, "inputs: row 0 has shape [2], expected shape [8, 8] or [64]"),
@@ -119,12 +121,33 @@ PAIR = ["digits-student", "digits-ensemble"]
             "digits-student/1 takes [8, 8] and flat/1 takes [64], expected models that take the same inputs",
         ),
         (
-            {"models": PAIR, "blocks": 100},
+            {"models": PAIR * 8, "blocks": 100, "scenarios": ["offline", "server", "alternating", "http"]},
             422,
-            "this comparison would take 80 s, expected at most 60 s: 100 blocks of 0.2 to 0.2 s for each of 4 pairs "
-            "of model and batch size, and 0 s for the answers; ask for fewer blocks, models or examples, "
-            "or a smaller batch",
+            "this comparison would take 1126 s, expected at most 600 s: ask for fewer blocks, calls, models, examples "
+            "or scenarios, or a smaller batch",
         ),
+        ({"models": PAIR * 9}, 422, "models: got 18, expected at most 16"),
+        ({"calls": -1}, 422, "calls: got -1, expected greater than or equal to 0"),
+        ({"margin": -0.1}, 422, "margin: got -0.1, expected greater than or equal to 0"),
+        ({"margin": "small"}, 422, 'margin: got "small", expected a valid number'),
+        (
+            {"scenarios": ["turbo"]},
+            422,
+            "scenarios.0: got \"turbo\", expected 'offline', 'server', 'alternating' or 'http'",
+        ),
+        (
+            {"models": PAIR, "inputs": INPUTS, "margin": 0.5},
+            422,
+            "margin: got 0.5, but the inputs have no labels, without which there is no verdict",
+        ),
+        (
+            {"models": PAIR, "threads": 1000},
+            422,
+            f"threads: got 1000, expected 1 to {4 * usable_cpus()}, on {usable_cpus()} CPUs",
+        ),
+        ({"threads": 0}, 422, "threads: got 0, expected greater than or equal to 1"),
+        ({"rate": 0.5}, 422, "rate: got 0.5, expected greater than or equal to 1"),
+        ({"price_per_hour": 0}, 422, "price_per_hour: got 0, expected greater than 0"),
     ],
 )
 async def test_a_request_that_cannot_be_compared_is_refused(

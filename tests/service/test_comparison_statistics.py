@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from service.comparison.statistics import mean, percentiles, speed_up, t_quantile
+from service.comparison.statistics import mean, mean_interval, percentiles, rate, speed_up, t_quantile
 
 
 def blocks(rng: np.random.Generator, mean_s: float, count: int, *, calls: int = 40) -> list[NDArray[np.float64]]:
@@ -97,14 +97,52 @@ def test_the_t_quantile_is_scipys_within_1_percent(freedom: int) -> None:
 
 @pytest.mark.parametrize(
     ("samples", "known"),
-    [(1, "p50"), (63, "p50"), (64, "p50 p90"), (661, "p50 p90"), (662, "p50 p90 p99")],
+    [
+        (2, "p50"),
+        (63, "p50"),
+        (64, "p50 p90"),
+        (661, "p50 p90"),
+        (662, "p50 p90 p99"),
+        (6635, "p50 p90 p99"),
+        (6636, "p50 p90 p99 p99_9"),
+    ],
 )
 def test_a_percentile_is_given_from_as_many_samples_as_it_needs(samples: int, known: str) -> None:
-    """p50 always, p90 from 64 samples, p99 from 662."""
-    found = percentiles(np.linspace(0.0, 1.0, samples))._asdict()
+    """p50 always, p90 from 64 samples, p99 from 662, p99.9 from 6,636."""
+    found = percentiles(np.array_split(np.linspace(0.1, 1.0, samples), 2), seed=0)
     assert " ".join(name for name, value in found.items() if value is not None) == known
 
 
 def test_percentiles_are_interpolated() -> None:
-    assert percentiles(np.arange(1001) / 1000) == pytest.approx((0.5, 0.9, 0.99))
-    assert percentiles(np.array([1.0, 2.0])).p50 == 1.5
+    found = percentiles(np.array_split((1 + np.arange(6637)) / 1000, 3), seed=0)
+    values = [one.value for one in found.values() if one is not None]
+    assert values == pytest.approx(np.percentile((1 + np.arange(6637)) / 1000, [50, 90, 99, 99.9]))
+
+
+@pytest.mark.parametrize(("name", "share"), [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)])
+def test_an_interval_of_a_percentile_holds_it_in_about_95_of_100_measurements(name: str, share: float) -> None:
+    """Of gamma distributed calls in blocks that have moods: what a p99 would be over very many blocks is known."""
+    rng = np.random.default_rng(5)
+    truth = np.quantile(np.concatenate(blocks(rng, 0.001, 4000, calls=100)), share)
+    ends = [percentiles(blocks(rng, 0.001, 10, calls=100), seed=seed)[name] for seed in range(200)]
+    held = [end is not None and end.interval.low <= truth <= end.interval.high for end in ends]
+    assert 0.9 <= np.mean(held) <= 1.0
+
+
+def test_an_interval_of_a_mean_is_that_of_scipys_bootstrap_widened() -> None:
+    """With calls of equal numbers in each block a resample's mean is the mean of the blocks' means."""
+    rng = np.random.default_rng(2)
+    parts = [rng.gamma(4.0, 0.25, 50) for _ in range(20)]
+    means = np.array([part.mean() for part in parts])
+    plain = stats.bootstrap((means,), np.mean, method="percentile", n_resamples=20_000, rng=rng).confidence_interval
+    low, high = mean_interval(parts, seed=1)
+    wider = np.sqrt(20 / 19) * stats.t.ppf(0.975, 19) / stats.norm.ppf(0.975)
+    middle = np.log(means.mean())
+    assert np.log([low, high]) == pytest.approx(middle + wider * (np.log(plain) - middle), abs=0.01)
+
+
+def test_throughput_is_rows_over_seconds_and_its_interval_is_turned_around() -> None:
+    found = rate([np.full(10, 0.5), np.full(10, 0.25)], 8, seed=0)
+    assert found.value == pytest.approx(8 / 0.375)
+    assert 8 / 0.5 > found.interval.low > 0
+    assert found.interval.high > 8 / 0.25

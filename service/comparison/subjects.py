@@ -1,0 +1,133 @@
+"""Makes subjects of a comparison from a model repository: sessions of their own, with the same threads for each.
+
+It knows folders and sessions, no data. What the service serves with its own sessions is left alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.cascade import Cascade
+from service.comparison.subject import Answering, Loaded, Subject
+from service.errors import ModelError
+from service.held_out import read_train_hashes
+from service.machine import resident
+from service.manifest import GRAPH
+from service.model import Device, Model, canary, open_model, read_graph
+
+Made = TypeVar("Made", bound=Answering)
+RESIDENT_ROWS = 64
+"""Rows of the batch after which the memory that a model takes is looked at."""
+
+
+class Chosen(NamedTuple):
+    """A model of a repository: its name and version, the SHA-256 of its graph, and of a cascade the name of its
+    student, whose graph that is."""
+
+    name: str
+    version: int
+    sha256: str
+    student: str | None = None
+
+
+def of_repository(directory: Path, models: Sequence[Chosen], device: Device, threads: int) -> list[Subject]:
+    """Those models. Raises ModelError and SettingsError as loading a model does."""
+    subjects = [
+        _cascade(directory, model, device, threads)
+        if model.student
+        else _subject(directory, model.name, model.version, device, threads)
+        for model in models
+    ]
+    for model, subject in zip(models, subjects, strict=True):
+        if subject.sha256 != model.sha256:
+            raise ModelError(f"{subject.place} is not the model any more that was to be compared: ask again")
+    return subjects
+
+
+def _cascade(directory: Path, chosen: Chosen, device: Device, threads: int) -> Subject:
+    """A student and its ensemble, as the student's manifest couples them. Its sessions are its own: what a model takes
+    in memory and at the start is that of both."""
+    student = _subject(directory, chosen.student or "", chosen.version, device, threads)
+    rule = _model(student).manifest.cascade
+    if rule is None:
+        raise ModelError(f"{student.place} has no rule for a cascade in its manifest")
+    ensemble = _subject(directory, rule.name, rule.version, device, threads)
+    if ensemble.sha256 != rule.sha256:
+        raise ModelError(f"{ensemble.place} is not the ensemble that the cascade of {student.place} asks for")
+    cascade = Cascade(_model(student), _model(ensemble), rule)
+    return dataclasses.replace(
+        student,
+        name=chosen.name,
+        role="cascade",
+        answering=cascade,
+        deferred=cascade.deferred,
+        parameters=cascade.manifest.parameters,
+        bytes=cascade.manifest.bytes,
+        multiply_accumulates=None,  # it depends on the rows
+        loaded=_both(student.loaded, ensemble.loaded),
+    )
+
+
+def _model(subject: Subject) -> Model:
+    assert isinstance(subject.answering, Model)
+    return subject.answering
+
+
+def _both(a: Loaded | None, b: Loaded | None) -> Loaded | None:
+    if a is None or b is None:
+        return None
+    known = a.resident_bytes is not None and b.resident_bytes is not None
+    resident_bytes = (a.resident_bytes or 0) + (b.resident_bytes or 0) if known else None
+    return Loaded(a.session_s + b.session_s, a.first_s + b.first_s, resident_bytes)
+
+
+def load(make: Callable[[], Made], rows: NDArray[np.float32]) -> tuple[Made, Loaded]:
+    """A session, and what it took to make it, to answer the first row, and in memory after all of these rows."""
+    before, began = resident(), perf_counter()
+    made = make()
+    opened = perf_counter()
+    made.run(rows[:1])
+    answered = perf_counter()
+    made.run(rows)
+    after = resident()
+    grown = None if before is None or after is None else max(0, after - before)
+    return made, Loaded(opened - began, answered - opened, grown)
+
+
+def _subject(directory: Path, name: str, version: int, device: Device, threads: int) -> Subject:
+    manifest, graph = read_graph(directory / name / str(version))
+    zeros = np.zeros((RESIDENT_ROWS, *manifest.input.shape), dtype=np.float32)
+    model, loaded = load(lambda: open_model(manifest, graph, device=device, threads=threads), zeros)
+    canary(model)
+    hashes = read_train_hashes(directory, manifest)
+    return Subject(
+        name=manifest.name,
+        version=manifest.version,
+        role=manifest.role,
+        classes=manifest.classes,
+        shape=manifest.input.shape,
+        answering=model,
+        sha256=manifest.files[GRAPH].sha256,
+        parameters=manifest.parameters,
+        multiply_accumulates=manifest.multiply_accumulates,
+        bytes=manifest.bytes,
+        provider_asked=device,
+        provider=model.provider,
+        threads=threads_of(model),
+        image=manifest.input.image,
+        trained_on=None if hashes is None or not len(hashes) else hashes,
+        loaded=loaded,
+    )
+
+
+def threads_of(model: Model) -> int:
+    """Threads of its session."""
+    threads: int = model.session.get_session_options().intra_op_num_threads
+    return threads
