@@ -19,6 +19,7 @@ from typing import NamedTuple
 import httpx
 
 ROOT = Path(__file__).parent.parent
+SAID = "output.txt"
 
 
 class Digits(NamedTuple):
@@ -36,9 +37,19 @@ def train_digits(folder: Path) -> Digits:
         [sys.executable, "-m", "trainer", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    found = re.search(r"results and plots: (.*)", done.stdout)
-    assert found, done.stdout
-    return Digits(folder / "models", Path(found[1]), done.stdout)
+    (folder / SAID).write_text(done.stdout)
+    return _digits(folder, done.stdout)
+
+
+def digits_in(folder: Path) -> Digits | None:
+    """What `train_digits` left there; None where it has not run to its end."""
+    return _digits(folder, (folder / SAID).read_text()) if (folder / SAID).exists() else None
+
+
+def _digits(folder: Path, output: str) -> Digits:
+    found = re.search(r"results and plots: (.*)", output)
+    assert found, output
+    return Digits(folder / "models", Path(found[1]), output)
 
 
 def free_port() -> int:

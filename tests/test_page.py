@@ -5,58 +5,34 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
-import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from service.app import create_app
-from service.settings import Settings
+from tests.page import PHONE, SKIP, Visit, answered, chromium, serve, visits
 from tests.repositories import examples, known_probabilities, write_model, write_pair
 
-CHROMIUM = shutil.which("chromium")
-PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+pytestmark = SKIP
+
 THREE = [(0.3, 0.2), (0.7, 0.2), (0.5, 0.5), (0.7, 0.7), (0.5, 0.85), (0.3, 0.8)]
 SEEDS = (0, 1)
 """Of the ensemble and of the student that write_pair writes."""
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH (apt-get install chromium)")
-
-Visit = Callable[..., Page]
-
-
-@contextmanager
-def serve(models_dir: Path) -> Iterator[str]:
-    """The service over a model repository, in a thread of its own: its address."""
-    settings = Settings(models_dir=models_dir, device="cpu", threads=1, reload_s=0.05)
-    config = uvicorn.Config(create_app(settings), log_config=None, timeout_graceful_shutdown=1)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Chromium's sandbox does not start for root, whom containers are fond of; these pages are our own.
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with chromium() as browser:
         yield browser
-        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    with visits(browser) as visit:
+        yield visit
 
 
 @pytest.fixture(scope="module")
@@ -66,28 +42,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_pair(root)
     with serve(root) as url:
         yield url
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    """Opens an address in a browser of its own; the page answers within a few seconds or the test fails."""
-    with ExitStack() as contexts:
-
-        def open_page(url: str, **options: Any) -> Page:
-            context = browser.new_context(**options)
-            contexts.callback(context.close)
-            page = context.new_page()
-            page.set_default_timeout(10_000)
-            page.goto(url)
-            return page
-
-        yield open_page
-
-
-def answered(page: Page) -> Page:
-    """The page, once both models have answered to something."""
-    expect(page.locator(".card .mark, .card .times").filter(has_text=re.compile(r"computing"))).to_have_count(2)
-    return page
 
 
 def draw(page: Page, points: Sequence[tuple[float, float]]) -> None:
@@ -275,29 +229,6 @@ def test_the_results_table_shows_the_figures_of_the_manifests(visit: Visit, addr
     expect(page.locator("#summary")).to_contain_text("digits-student has about as many parameters as digits-ensemble")
 
 
-def test_measure_here_shows_the_speed_up_with_its_interval(visit: Visit, address: str):
-    """A progress bar while it runs, then speed, accuracy and agreement of the student against its ensemble."""
-
-    def with_few_blocks(route: Route) -> None:  # the page leaves the number to the service, which takes nine seconds
-        route.continue_(post_data={**route.request.post_data_json, "blocks": 3})
-
-    page = answered(visit(address))
-    page.route("**/compare", with_few_blocks)
-    page.get_by_role("button", name="Measure here").click()
-    expect(page.get_by_role("progressbar", name="Measuring")).to_be_visible()
-    expect(page.locator("#measure-seconds")).to_have_text(re.compile(r"^\d+ s of about 10 s$"))
-    expect(page.get_by_role("button", name="Measure here")).to_be_disabled()
-    figures = page.locator("#measured .pair")
-    expect(figures).to_contain_text("digits-student against digits-ensemble", timeout=30_000)
-    expect(figures).to_contain_text(re.compile(r"[\d.]+×95 %: [\d.]+× to [\d.]+×"))
-    expect(figures).to_contain_text(re.compile(r"[−+][\d.]+95 %: [−+]?[\d.]+ to [−+]?[\d.]+"))
-    expect(figures).to_contain_text("agreement on 40 examples")
-    expect(page.locator("#measured table tbody tr")).to_have_count(2)
-    expect(page.locator("#measure-state")).to_contain_text("Measured: digits-student is ")
-    expect(page.locator("#measure-progress")).to_be_hidden()
-    expect(page.get_by_role("button", name="Measure here")).to_be_enabled()
-
-
 def test_a_failed_request_is_told_in_words(visit: Visit, address: str):
     """The service's own text where it gave one, else that it does not answer; the next answer clears it."""
     page = answered(visit(address))
@@ -311,9 +242,9 @@ def test_a_failed_request_is_told_in_words(visit: Visit, address: str):
     draw(page, THREE)
     expect(page.locator("#failure")).to_be_hidden()
     page.route("**/compare", lambda route: route.abort())
-    page.get_by_role("button", name="Measure here").click()
-    expect(page.locator("#measure-failure")).to_contain_text("Not measured: The service does not answer.")
-    expect(page.get_by_role("button", name="Measure here")).to_be_enabled()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.locator("#compare-failure")).to_have_text("The service does not answer. Is it still running?")
+    expect(page.get_by_role("button", name="Compare", exact=True)).to_be_enabled()
 
 
 def test_an_answer_that_was_overtaken_is_not_shown(visit: Visit, address: str):
@@ -357,11 +288,11 @@ def test_an_empty_repository_says_what_is_missing_and_fills_by_itself(visit: Vis
         ensemble = write_model(tmp_path, "digits-ensemble", role="ensemble")
         expect(page.locator("#cards .alone")).to_contain_text("There is one model to show.")
         expect(page.locator("#notice")).to_be_hidden()
-        expect(page.get_by_role("button", name="Measure here")).to_be_disabled()
+        expect(page.get_by_role("button", name="Compare", exact=True)).to_be_disabled()
         write_model(tmp_path, seed=1, teacher=ensemble)
         answered(page)
         expect(page.locator("#cards .second select")).to_have_value("digits-student")
-        expect(page.get_by_role("button", name="Measure here")).to_be_enabled()
+        expect(page.get_by_role("button", name="Compare", exact=True)).to_be_enabled()
         page.close()
 
 

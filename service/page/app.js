@@ -2,11 +2,12 @@
 
 import { Answers } from "./answers.js";
 import * as api from "./api.js";
+import { Comparing } from "./comparing.js";
 import { byId, say } from "./element.js";
-import { Measurement } from "./measurement.js";
 import { choosePair } from "./pair.js";
 import { Question } from "./question.js";
 import { fillRefused, fillTable, summary } from "./results.js";
+import { Versions } from "./versions.js";
 
 const WAITING_MS = 2000; // until the service answers and there are two models to compare
 const WATCHING_MS = 15000; // for new versions
@@ -16,7 +17,8 @@ let pair = null; // see pair.js; null while there is no model
 
 const answers = new Answers(choose);
 const question = new Question((asked) => answers.to(asked));
-const measurement = new Measurement();
+const comparing = new Comparing();
+const versions = new Versions();
 
 /** Looks for models, again and again: what is published appears, what is retired goes. */
 async function watch() {
@@ -39,10 +41,11 @@ const NOTHING_YET =
 function adopt(found) {
   listing = found;
   const some = listing.models.length > 0;
-  for (const id of ["try", "results", "measure"]) byId(id).hidden = !some;
+  for (const id of ["try", "results", "compare"]) byId(id).hidden = !some;
   const { asked, got } = listing.device;
   say(byId("device"), got && `Device: asked for ${asked}, got ${got}`);
   fillRefused(byId("refused"), listing.refused);
+  versions.concern(listing.models);
   // A pair on show stays; while there is none, what is published last may bring it.
   const { first, second } = (pair?.first && pair) ?? {};
   if (some) choose(second?.model.name, first?.model.name);
@@ -55,7 +58,7 @@ function choose(secondName, firstName) {
   const { first, second } = pair;
   answers.introduce(pair, listing.models);
   question.concern(pair);
-  measurement.concern(pair);
+  comparing.concern(pair, listing);
   fillTable(byId("models"), listing.models, [first?.model.name, second.model.name]);
   say(byId("summary"), first && summary(first.model, second.model));
 }
