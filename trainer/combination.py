@@ -94,14 +94,12 @@ def descend(votes: Votes, q_BK: Tensor, steps: int, rate: float) -> Tensor:
 
 def combine(votes: Votes, method: Method, steps: int) -> Tensor:
     """q after so many steps, [B, K], in the votes' precision and without control flow."""
-    return next(islice(answers(votes, method), steps - 1, None))
-
-
-def answers(votes: Votes, method: Method) -> Iterator[Tensor]:
-    """q after 1, 2, 3 ... steps from q proportional to a; the objective never rises."""
     row = _Row(votes)
-    for answer_BP in (_plain if method == "plain" else _newton)(row):
-        yield row.expand(answer_BP).to(votes.given_BK.dtype)
+    if method == "plain":
+        q_B1P = next(islice(_plain(row), steps - 1, None))
+    else:
+        q_B1P = row.best(list(islice(_newton(row), steps)))
+    return row.expand(q_B1P).to(votes.given_BK.dtype)
 
 
 class Steps(NamedTuple):
@@ -118,8 +116,8 @@ def choose_steps(votes: Votes) -> Steps:
     error = float("nan")
     method: Method
     for method in MOST:
-        for steps, q_BK in enumerate(islice(answers(votes, method), MOST[method]), start=1):
-            error = float((q_BK - exact_BK).abs().max())
+        for steps in range(1, MOST[method] + 1):
+            error = float((combine(votes, method, steps) - exact_BK).abs().max())
             if error <= TOLERANCE:
                 return Steps(method, steps, error)
     raise TrainerError(
@@ -130,93 +128,97 @@ def choose_steps(votes: Votes) -> Steps:
 
 class _Row:
     """Every row by its patterns: pattern c holds the classes that lie outside of exactly the active specialists whose
-    bits are set in c. `a` [B, P], `d` [B, A], `bits` [A, P]."""
+    bits are set in c. `a` [B, 1, P], `d` [B, 1, A], `bits` [B, A, P].
+
+    A pattern without classes has bits of 0, and a specialist that is not active a dustbin of its own, which holds 1:
+    so neither touches the others, and no step has to tell them apart.
+    """
 
     def __init__(self, votes: Votes) -> None:
-        self.given = votes.given_BK.double()
-        self.d = votes.dustbin_BA.double()
-        active, self.patterns = self.d.shape[-1], 2 ** self.d.shape[-1]
-        powers_A = 2 ** torch.arange(active, device=self.d.device)
-        self.bits = ((torch.arange(self.patterns, device=self.d.device) // powers_A[:, None]) % 2).double()
+        given_BK, dustbin_BA = votes.given_BK.double(), votes.dustbin_BA.double()
+        active = dustbin_BA.shape[-1]
+        powers_A = 2 ** torch.arange(active, device=given_BK.device)
+        bits_AP = ((torch.arange(2**active, device=given_BK.device) // powers_A[:, None]) % 2).double()
+        self.given = given_BK
         self.pattern_BK = (votes.outside_BAK * powers_A[:, None]).sum(dim=-2).long()
-        nothing_BP = self.d.new_zeros(1, self.patterns) * self.d[:, :1]
-        self.a = nothing_BP.scatter_add(1, self.pattern_BK, self.given)
-        self.models = self.a.sum(dim=-1, keepdim=True) + self.d.sum(dim=-1, keepdim=True)
-        self.held = (self.a > 0).double()  # a pattern of no class has no mass
-        self.active = (self.d > 0).double()
+        empty_BP = (dustbin_BA[:, :1] * 0.0).expand(-1, 2**active)
+        self.a = empty_BP.scatter_add(1, self.pattern_BK, given_BK).unsqueeze(1)
+        self.held = (self.a > 0).double()
+        self.bits = bits_AP * self.held
+        self.columns = self.bits.transpose(1, 2)
+        self.own = (dustbin_BA <= 0).double().unsqueeze(1)
+        self.d = dustbin_BA.unsqueeze(1) + self.own
+        self.models = votes.models.double().unsqueeze(1)
 
-    def expand(self, q_BP: Tensor) -> Tensor:
-        """[B, P] -> [B, K]: within a pattern classes keep the proportions of what is given to them."""
-        share_BP = q_BP / (self.a + (1.0 - self.held))
+    def expand(self, q_B1P: Tensor) -> Tensor:
+        """[B, 1, P] -> [B, K]: within a pattern classes keep the proportions of what is given to them."""
+        share_BP = (q_B1P / (self.a + (1.0 - self.held))).squeeze(1)
         q_BK = self.given * share_BP.gather(1, self.pattern_BK)
         return q_BK / q_BK.sum(dim=-1, keepdim=True)
 
-    def step(self, q_BP: Tensor) -> Tensor:
-        """As `step` of the whole distribution."""
-        return (self.a + q_BP * ((self.d / self.dustbins(q_BP)) @ self.bits)) / self.models
+    def dustbins(self, q: Tensor) -> Tensor:
+        """Q, [..., B, 1, A]."""
+        return q @ self.columns + self.own
 
-    def objective(self, q_BP: Tensor) -> Tensor:
-        """As `objective` of the whole distribution, [B, 1]."""
-        logs_BP = (q_BP + (1.0 - self.held)).log()
-        return -(self.a * logs_BP).sum(dim=-1, keepdim=True) - (self.d * self.dustbins(q_BP).log()).sum(
-            dim=-1, keepdim=True
-        )
+    def step(self, q: Tensor) -> Tensor:
+        """As `step` of the whole distribution, [..., B, 1, P]."""
+        return (self.a + q * ((self.d / self.dustbins(q)) @ self.bits)) / self.models
 
-    def dustbins(self, q_BP: Tensor) -> Tensor:
-        """Q [B, A], and at least 1 where no specialist is."""
-        return q_BP @ self.bits.T + (1.0 - self.active)
+    def objective(self, q: Tensor) -> Tensor:
+        """As `objective` of the whole distribution, [..., B, 1, 1]."""
+        logs = (q + (1.0 - self.held)).log()
+        return -(self.a * logs).sum(dim=-1, keepdim=True) - (self.d * self.dustbins(q).log()).sum(dim=-1, keepdim=True)
+
+    def best(self, found: list[Tensor]) -> Tensor:
+        """Of several [B, 1, P], each made a distribution and moved by one step, the one with the lowest objective."""
+        q_TB1P = torch.stack(found) * self.held
+        q_TB1P = self.step(q_TB1P / q_TB1P.sum(dim=-1, keepdim=True))
+        which_1B11 = self.objective(q_TB1P).argmin(dim=0, keepdim=True)
+        return q_TB1P.gather(0, which_1B11.expand(-1, -1, -1, q_TB1P.shape[-1])).squeeze(0)
 
 
 def _plain(row: _Row) -> Iterator[Tensor]:
-    q_BP = row.a / row.a.sum(dim=-1, keepdim=True)
+    q_B1P = row.a / row.a.sum(dim=-1, keepdim=True)
     while True:
-        q_BP = row.step(q_BP)
-        yield q_BP
+        q_B1P = row.step(q_B1P)
+        yield q_B1P
 
 
 def _newton(row: _Row) -> Iterator[Tensor]:
-    """Newton's steps for q s = target, u Q = d with s = W - u bits; each answer is the best one so far.
+    """The beginning of `_plain`, and then what Newton's steps for q s = target, u Q = d and s = W - u bits come to.
 
-    With t = target - q s and r = d - u Q: (Q / u + bits (q / s) bits') du = r / u - bits (t / s), dq = (t + q bits' du)
-    / s. q, s and u stay positive: no step goes beyond 0.99 of the way to 0.
+    (Q / u + bits (q / s) bits') du = d / u - Q - bits (target / s - q), dq = target / s - q + (q / s) bits' du and
+    ds = -bits' du. q, s and u stay positive: no step goes beyond 0.99 of the way to 0.
     """
-    bits, active, held = row.bits, row.active, row.held
-    size, idle = len(bits), 1.0 - active
-    squares = (bits[:, None] * bits).reshape(size * size, -1).T
-    both_BAA = active.unsqueeze(-1) * active.unsqueeze(-2)
-    unit_AA = torch.eye(size, dtype=bits.dtype, device=bits.device)
-    best = row.step(row.a / row.a.sum(dim=-1, keepdim=True))
-    lowest = row.objective(best)
+    bits, columns = row.bits, row.columns
+    unit_AA = torch.eye(bits.shape[1], dtype=bits.dtype, device=bits.device)
+    yield row.a / row.a.sum(dim=-1, keepdim=True)
     bound = 0.1
-    u = 0.5 * row.d
+    u = row.d * (1.0 - 0.5 * (1.0 - row.own))
     s = row.models - u @ bits
-    q = held * row.a.clamp(min=bound) / s
+    q = row.a.clamp(min=bound) / s
     while True:
         bound = max(0.1 * bound, LEAST)
-        outside, safe_u = row.dustbins(q), u + idle
-        rest_P = held * row.a.clamp(min=bound) - q * s
-        rest_A = active * (row.d - u * outside)
-        diagonal = (outside / safe_u).unsqueeze(-1) * unit_AA
-        matrix = ((q / s) @ squares).view(-1, size, size) * both_BAA + diagonal
-        du = _solve(matrix, active * (rest_A / safe_u - (rest_P / s) @ bits.T))
-        ds = -(du @ bits)
-        dq = (rest_P - q * ds) / s
-        falls = [held * -dq / (q + 1.0 - held), held * -ds / s, -du / safe_u]
-        length = 0.99 / torch.cat(falls, dim=-1).amax(dim=-1, keepdim=True).clamp(min=0.99)
-        q, u = q + length * dq, u + length * du
-        s = held * (s + length * ds) + (1.0 - held)
-        answer = row.step(q / q.sum(dim=-1, keepdim=True))
-        reached = row.objective(answer)
-        best = torch.where(reached < lowest, answer, best)  # NaN is no better
-        lowest = torch.minimum(lowest, torch.where(reached < lowest, reached, lowest))
-        yield best
+        outside, ratio = row.dustbins(q), q / s
+        lack = row.a.clamp(min=bound) / s - q
+        du = _solve((bits * ratio) @ columns, outside / u, row.d / u - outside - lack @ columns, unit_AA)
+        fall = du @ bits
+        dq = lack + ratio * fall
+        lowest = torch.cat([dq / q, -fall / s, du / u], dim=-1).amin(dim=-1, keepdim=True)
+        length = -0.99 / lowest.clamp(max=-0.99)
+        q, s, u = q + length * dq, s - length * fall, u + length * du
+        yield q
 
 
-def _solve(matrix_BAA: Tensor, right_BA: Tensor) -> Tensor:
-    """Gauss and Jordan's elimination, unrolled: the matrices are symmetric and positive, and need no pivots."""
-    table = torch.cat([matrix_BAA, right_BA.unsqueeze(-1)], dim=-1)
-    for at in range(matrix_BAA.shape[-1]):
-        row = table[:, at : at + 1] / table[:, at : at + 1, at : at + 1]
-        rest = table - table[:, :, at : at + 1] * row
-        table = torch.cat([rest[:, :at], row, rest[:, at + 1 :]], dim=1)
-    return table[..., -1]
+def _solve(matrix_BAA: Tensor, diagonal_B1A: Tensor, right_B1A: Tensor, unit_AA: Tensor) -> Tensor:
+    """x [B, 1, A] with (matrix + diagonal) x = right, by elimination, unrolled: it is symmetric and positive, and needs
+    no pivots."""
+    if len(unit_AA) == 1:
+        return right_B1A / (matrix_BAA + diagonal_B1A)
+    table = torch.cat([matrix_BAA + diagonal_B1A * unit_AA, right_B1A.transpose(1, 2)], dim=-1)
+    for at in range(len(unit_AA)):
+        row_B1A = table[:, at : at + 1]
+        factors_BA1 = table[:, :, at : at + 1] * (1.0 - unit_AA[:, at : at + 1])
+        table = table - factors_BA1 * (row_B1A / row_B1A[:, :, at : at + 1])
+    found_BA1 = table[:, :, -1:] / (table[:, :, :-1] * unit_AA).sum(dim=-1, keepdim=True)
+    return found_BA1.transpose(1, 2)
