@@ -81,6 +81,22 @@ class CascadeRule(Reference):
     temperature: Annotated[float, Field(gt=0.0)]
 
 
+class Combination(Frozen):
+    """How a generalist and its specialists are combined inside the graph (section 5).
+
+    `generalists` are so many networks; `groups` are each specialist's special classes; `top_classes` of the most
+    probable classes choose the specialists that are asked. `steps` of `method` are unrolled, with which no probability
+    was off by more than `largest_error` on validation.
+    """
+
+    generalists: Annotated[int, Field(ge=1)]
+    groups: Annotated[tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...], Field(min_length=1)]
+    top_classes: Annotated[int, Field(ge=1)]
+    method: Literal["plain", "newton"]
+    steps: Annotated[int, Field(ge=1)]
+    largest_error: Annotated[float, Field(ge=0.0)]
+
+
 class Weights(Frozen):
     """Weights of the two terms of the distillation loss (section 2)."""
 
@@ -132,6 +148,8 @@ class Manifest(Frozen):
     teacher: Reference | None = None
     cascade: Annotated[CascadeRule | None, Field(exclude_if=lambda rule: rule is None)] = None
     """Not written where there is none: a service of before it refuses keys that it does not know."""
+    combination: Annotated[Combination | None, Field(exclude_if=lambda found: found is None)] = None
+    """Likewise."""
     recipe: dict[str, Any]
     temperature: Annotated[float, Field(gt=0.0)] | None = None
     weights: Weights | None = None
@@ -152,6 +170,12 @@ class Manifest(Frozen):
             raise ValueError("two classes have the same name")
         if self.cascade is not None and self.role != "student":
             raise ValueError(f"cascade is for a student, got the role {self.role!r}")
+        if self.combination is not None:
+            if self.role != "specialists":
+                raise ValueError(f"combination is for specialists, got the role {self.role!r}")
+            strange = {label for group in self.combination.groups for label in group} - set(self.classes)
+            if strange:
+                raise ValueError(f"combination.groups holds {min(strange)!r}, which is no class")
         if GRAPH not in self.files:
             raise ValueError(f"files does not list {GRAPH}")
         for name in self.files:

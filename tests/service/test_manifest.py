@@ -75,6 +75,47 @@ def test_a_wrong_manifest_is_refused_with_its_place_and_reason(changes: dict[str
     assert reason in str(caught.value)
 
 
+COMBINATION = {
+    "generalists": 1,
+    "groups": [["3", "8"], ["4", "9"]],
+    "top_classes": 1,
+    "method": "plain",
+    "steps": 1,
+    "largest_error": 1e-9,
+}
+
+
+def test_specialists_say_how_they_are_combined(tmp_path: Path):
+    """And a manifest without it is written without the key, as one of before it."""
+    version = write_model(tmp_path, "digits-specialists", role="specialists")
+    assert "combination" not in json.loads((version / MANIFEST).read_text())
+    rewrite(version, combination=COMBINATION)
+    manifest = read_manifest(version)
+    assert manifest.combination is not None
+    assert manifest.combination.groups == (("3", "8"), ("4", "9"))
+    write_manifest(version, manifest)
+    assert json.loads((version / MANIFEST).read_text())["combination"] == COMBINATION
+
+
+@pytest.mark.parametrize(
+    ("role", "changes", "reason"),
+    [
+        ("student", {}, "combination is for specialists, got the role 'student'"),
+        ("specialists", {"groups": [["3", "x"]]}, "combination.groups holds 'x', which is no class"),
+        ("specialists", {"groups": []}, "combination.groups: Tuple should have at least 1 item"),
+        ("specialists", {"method": "magic"}, "combination.method: Input should be 'plain' or 'newton'"),
+        ("specialists", {"steps": 0}, "combination.steps: Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_combination_is_refused(role: Any, changes: dict[str, Any], reason: str, tmp_path: Path):
+    """With the reason."""
+    version = write_model(tmp_path, "digits-specialists", role=role)
+    rewrite(version, combination=COMBINATION | changes)
+    with pytest.raises(ModelError) as caught:
+        read_manifest(version)
+    assert reason in str(caught.value)
+
+
 def test_a_missing_or_truncated_manifest_is_refused(tmp_path: Path):
     """By name, without a path of the machine."""
     version = write_model(tmp_path)
