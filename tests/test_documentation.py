@@ -22,7 +22,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.served import ROOT, Digits, free_port, serving
 from trainer.__main__ import main as trainer_main
-from trainer.recipe import EnsembleTable, Recipe, StudentTable, shipped
+from trainer.recipe import EnsembleTable, Recipe, SpecialistsTable, StudentTable, shipped
 
 README = (ROOT / "README.md").read_text()
 CLOCKED = {"timings_ms", "latency_ms", "throughput", "speed_up", "batch_speed_up", "seconds", "batch", "machine"}
@@ -134,7 +134,7 @@ def test_every_command_line_in_the_readme_parses(monkeypatch: pytest.MonkeyPatch
         assert ended.value.code == 0, command
 
 
-@pytest.mark.parametrize("table", [Recipe, EnsembleTable, StudentTable])
+@pytest.mark.parametrize("table", [Recipe, EnsembleTable, StudentTable, SpecialistsTable])
 def test_every_key_of_a_recipe_is_in_the_readme(table: type[BaseModel]):
     """A user finds each key, whatever table it is in."""
     assert [key for key in table.model_fields if f"`{key}`" not in README] == []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from service import measures
-from service.manifest import Role
+from service.manifest import Combination, Role
 from service.measures import Estimate, Interval
 from service.model import open_session
 from trainer.data.split import Part
@@ -33,7 +33,8 @@ class Contender(NamedTuple):
     """A model that will be published: its role, its graph, the seeds of the networks inside.
 
     `reduced` says what its graph was reduced to, `int8` or `fp16`; None for float32. `alike` are networks that differ
-    from it in their seed alone, itself among them; empty for the ensemble, its member and reduced forms.
+    from it in their seed alone, itself among them; empty for the ensemble, its member and reduced forms. `combination`
+    is how specialists are combined.
     """
 
     role: Role
@@ -41,6 +42,7 @@ class Contender(NamedTuple):
     seeds: Sequence[int]
     alike: Sequence[nn.Module]
     reduced: str | None = None
+    combination: Combination | None = None
 
     @property
     def label(self) -> str:

@@ -29,7 +29,10 @@ SAVE_EVERY_S = 2.0
 
 
 class Examples(NamedTuple):
-    """Inputs [N, ...] float32 in raw units, labels int64 [N], the teacher's log-probabilities [N, K] or None."""
+    """Inputs [N, ...] float32 in raw units, labels int64 [N], the teacher's log-probabilities [N, K] or None.
+
+    Those of validation may have labels [M, N]: the same example can be another class to another member.
+    """
 
     inputs: Tensor
     labels: Tensor
@@ -59,10 +62,21 @@ View = Callable[[Examples, Tensor, int, Sequence[torch.Generator]], Batch]
 """Examples, indices [M, B] into them, the epoch (from 0) and each member's generator -> what the members see."""
 
 
+Order = Callable[[Examples, Sequence[torch.Generator], int], Iterator[Tensor]]
+"""Examples, each member's generator and the size of a batch -> the batches of an epoch, indices [M, B] each."""
+
+
 def plain(train: Examples, indices_MB: Tensor, _epoch: int, _generators: Sequence[torch.Generator]) -> Batch:
     """The examples as they are."""
     log_teacher = None if train.log_teacher is None else train.log_teacher[indices_MB]
     return Batch(train.inputs[indices_MB], train.labels[indices_MB], log_teacher)
+
+
+def shuffled(train: Examples, generators: Sequence[torch.Generator], batch_size: int) -> Iterator[Tensor]:
+    """An epoch of every example, each member in an order of its own; the last batch may be smaller."""
+    device, total = train.labels.device, len(train.labels)
+    orders_MN = torch.stack([torch.randperm(total, generator=g, device=device) for g in generators])
+    yield from orders_MN.split(batch_size, dim=1)
 
 
 class Progress(NamedTuple):
@@ -91,6 +105,7 @@ def fit(
     checkpoint: Path,
     report: Callable[[Progress], None],
     view: View = plain,
+    order: Order = shuffled,
 ) -> Choice:
     """Trains a stack in place; afterwards each member has the weights of its best epoch on validation.
 
@@ -98,7 +113,7 @@ def fit(
     is the same whether members are trained together or apart. Where `checkpoint` exists, it goes on from there and
     ends with the same weights. Raises TrainerError where the loss is no longer finite.
     """
-    state = _State(stack, settings, seeds, view)
+    state = _State(stack, settings, seeds, view, order)
     if checkpoint.exists():
         state.load(checkpoint)
     saved = time.monotonic()
@@ -116,11 +131,14 @@ def fit(
 class _State:
     """Everything that changes while training, all of it in the checkpoint."""
 
-    def __init__(self, stack: Stack | Module, settings: Training, seeds: Sequence[int], view: View) -> None:
+    def __init__(
+        self, stack: Stack | Module, settings: Training, seeds: Sequence[int], view: View, order: Order
+    ) -> None:
         device = next(stack.parameters()).device
         self.stack = stack
         self.settings = settings
         self.view = view
+        self.order = order
         self.epoch = 0
         self.optimiser = torch.optim.Adam(
             stack.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -134,7 +152,7 @@ class _State:
 
     def learn(self, train: Examples, loss: Loss) -> None:
         """One epoch over the training examples."""
-        batches = list(_shuffled(train, self.generators, self.settings.batch_size))
+        batches = list(self.order(train, self.generators, self.settings.batch_size))
         for step, indices_MB in enumerate(batches):
             done = (self.epoch + step / len(batches)) / self.settings.epochs
             for group in self.optimiser.param_groups:
@@ -209,21 +227,15 @@ class _State:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
 
 
-def _shuffled(train: Examples, generators: Sequence[torch.Generator], batch_size: int) -> Iterator[Tensor]:
-    """Indices [M, B] of one epoch, each member in an order of its own; the last batch may be smaller."""
-    device, total = train.labels.device, len(train.labels)
-    orders_MN = torch.stack([torch.randperm(total, generator=g, device=device) for g in generators])
-    yield from orders_MN.split(batch_size, dim=1)
-
-
 @torch.no_grad()
 def score(stack: Stack | Module, examples: Examples, batch_size: int = 2048) -> tuple[Tensor, Tensor]:
-    """Errors, int64 [M], and NLL in nats, float64 [M], of each member on the same examples, on the CPU."""
+    """Errors, int64 [M], and NLL in nats, float64 [M], of each member on the same inputs, on the CPU."""
     errors_M = torch.zeros(stack.members, dtype=torch.int64)
     nll_M = torch.zeros(stack.members, dtype=torch.float64)
-    for inputs, labels in zip(examples.inputs.split(batch_size), examples.labels.split(batch_size), strict=True):
+    labels_N = examples.labels
+    for inputs, labels in zip(examples.inputs.split(batch_size), labels_N.split(batch_size, dim=-1), strict=True):
         logits_MBK = stack(inputs.expand(stack.members, *inputs.shape))
         labels_MB = labels.expand(stack.members, -1)
         errors_M += (logits_MBK.argmax(dim=-1) != labels_MB).sum(dim=-1).cpu()
-        nll_M += cross_entropy(logits_MBK, labels_MB).double().cpu() * len(labels)
-    return errors_M, nll_M / len(examples.labels)
+        nll_M += cross_entropy(logits_MBK, labels_MB).double().cpu() * labels.shape[-1]
+    return errors_M, nll_M / labels_N.shape[-1]

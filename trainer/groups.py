@@ -13,14 +13,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.metrics import euclidean_distances
 
 from trainer.errors import TrainerError
 
 Group = tuple[int, ...]
 Floats = NDArray[np.float64]
 
-STARTS = 16
-"""How often k-means begins anew; the tightest groups are kept. On-line steps end where they happen to."""
+STARTS, ROUNDS = 8, 10
+"""How often k-means begins anew, the tightest groups being kept, and how often its centres are then moved to the means
+of their groups: on-line steps end near those, and do not know of a size. Centres do not move where classes are left
+over: they would follow whatever is close by chance."""
 CHUNK = 65_536
 
 
@@ -89,23 +92,16 @@ def disjoint(covariance_KK: Floats, number: int, size: int | None, seed: int) ->
     """On-line k-means on the columns of the covariance: groups without a common class.
 
     With a `size` the pairs of class and centre are taken in order of their distance, while the group has room; a class
-    that finds none is nobody's special class.
+    that finds none is nobody's special class. The columns of a good generalist are nearly at one distance from each
+    other, its certain classes the farthest: without a size k-means makes groups of one class, which nobody confuses.
     """
     columns = covariance_KK.T / (np.abs(covariance_KK).max() or 1.0)
-    if len(np.unique(columns, axis=0)) < number:
+    differ = len(np.unique(columns, axis=0))
+    if differ < number:
         raise TrainerError(
-            f"k-means cannot make {number} groups: the predictions of only {len(np.unique(columns, axis=0))} classes "
-            "differ; choose fewer groups"
+            f"k-means cannot make {number} groups: the predictions of only {differ} classes differ; choose fewer groups"
         )
-    distances_KS = _distances(columns, number, seed)
-    room = len(columns) if size is None else size
-    group_K = np.full(len(columns), -1)
-    taken = np.zeros(number, dtype=int)
-    for pair in np.argsort(distances_KS, axis=None, kind="stable"):
-        label, group = divmod(int(pair), number)
-        if group_K[label] < 0 and taken[group] < room:
-            group_K[label] = group
-            taken[group] += 1
+    group_K = _tightest(columns, number, len(columns) if size is None else size, seed)
     groups = sorted(tuple(np.flatnonzero(group_K == group).tolist()) for group in range(number))
     if len(columns) in map(len, groups):
         raise TrainerError(
@@ -117,18 +113,38 @@ def disjoint(covariance_KK: Floats, number: int, size: int | None, seed: int) ->
     return groups
 
 
-def _distances(columns_KK: Floats, number: int, seed: int) -> Floats:
-    """Of each column from each of the tightest centres found, [K, S]."""
-    best: tuple[float, Floats] | None = None
+def _tightest(columns_KK: Floats, number: int, room: int, seed: int) -> NDArray[np.int64]:
+    """The group of each class [K], -1 for none, with the least squared distances from the centres, of several tries."""
+    found: list[tuple[float, NDArray[np.int64]]] = []
     for start in range(STARTS):
         means = MiniBatchKMeans(number, random_state=seed * STARTS + start, n_init=1, max_no_improvement=None)
-        distances_KS = means.fit(columns_KK).transform(columns_KK)
-        loose = float(np.square(distances_KS.min(axis=1)).sum())
-        if best is None or loose < best[0]:
-            best = loose, distances_KS
-    if best is None:
-        raise TypeError("k-means begins at least once")
-    return best[1]
+        centres_SK = means.fit(columns_KK).cluster_centers_
+        group_K = np.full(len(columns_KK), -2)
+        for _ in range(ROUNDS if number * room >= len(columns_KK) else 1):
+            before_K = group_K
+            squares_KS = np.square(euclidean_distances(columns_KK, centres_SK))
+            group_K = _nearest(squares_KS, room)
+            if (group_K == before_K).all():
+                break
+            full = [group for group in range(number) if (group_K == group).any()]
+            centres_SK[full] = [columns_KK[group_K == group].mean(axis=0) for group in full]
+        own_K = np.where(group_K < 0, squares_KS.min(axis=1), squares_KS[np.arange(len(group_K)), group_K])
+        found.append((float(own_K.sum()), group_K))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def _nearest(squares_KS: Floats, room: int) -> NDArray[np.int64]:
+    """Each class's nearest centre that has room, the nearest pairs first."""
+    classes, number = squares_KS.shape
+    if room >= classes:
+        return squares_KS.argmin(axis=1)
+    group_K, left = np.full(classes, -1), [room] * number
+    for pair in np.argsort(squares_KS, axis=None, kind="stable").tolist():
+        label, group = divmod(pair, number)
+        if group_K[label] < 0 and left[group]:
+            group_K[label] = group
+            left[group] -= 1
+    return group_K
 
 
 def overlapping(covariance_KK: Floats, number: int, size: int) -> list[Group]:

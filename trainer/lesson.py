@@ -31,8 +31,9 @@ from trainer.stages import Task, Trained, Workshop, examples, spread, tasks_of, 
 from trainer.teachers import TaughtBy, given_teacher, trained_teacher
 from trainer.views import NumberedViews, affine_views
 
-SEEDS_PER_RUN, STUDENT_SEEDS = 10_000, 5_000
-"""Seed S gives its networks the seeds from 10,000 S on: members from 0, students and baselines from 5,000."""
+SEEDS_PER_RUN, STUDENT_SEEDS, SPECIALIST_SEEDS = 10_000, 5_000, 8_000
+"""Seed S gives its networks the seeds from 10,000 S on: members from 0, students and baselines from 5,000, specialists
+from 8,000."""
 
 
 class Options(NamedTuple):
@@ -63,6 +64,11 @@ class Lesson(NamedTuple):
     views: NumberedViews | None
     targets: list[Tensor]
     first_seed: int
+
+    @property
+    def specialist_seed(self) -> int:
+        """Of the first specialist."""
+        return self.first_seed - STUDENT_SEEDS + SPECIALIST_SEEDS
 
     @property
     def _view(self) -> View:

@@ -40,7 +40,7 @@ from trainer.recipe import Recipe
 from trainer.stages import Trained, Workshop
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
-ROLES: tuple[Role, ...] = ("ensemble", "member", "baseline", "student")
+ROLES: tuple[Role, ...] = ("ensemble", "member", "specialists", "baseline", "student")
 PROOF_EXAMPLES = 1000
 
 
@@ -90,7 +90,9 @@ def model_name(recipe: Recipe, label: str) -> str:
 
 def model_names(recipe: Recipe) -> list[str]:
     """What a run of this recipe publishes."""
-    roles = (role for role in ROLES if role != "member" or recipe.teacher is None)  # a given teacher has none
+    left_out = {"member"} if recipe.teacher is not None else set()  # a given teacher has none
+    left_out |= {"specialists"} if recipe.specialists is None else set()
+    roles = (role for role in ROLES if role not in left_out)
     labels = (*roles, *(f"student-{kind}" for kind in recipe.student.reduced))
     return [model_name(recipe, label) for label in labels]
 
@@ -134,6 +136,7 @@ def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teach
             classes=split.classes,
             input=InputSpec(shape=split.shape, image=split.image),
             teacher=teacher if distilled else None,
+            combination=contender.combination,
             recipe=recipe.model_dump(mode="json"),
             temperature=recipe.student.temperature if distilled else None,
             weights=Weights(soft=soft, hard=hard) if distilled else None,

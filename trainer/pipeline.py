@@ -16,6 +16,7 @@ from trainer.plots import draw_plots
 from trainer.publish import check_repository
 from trainer.recipe import Recipe
 from trainer.report import hardware, show_results, write_results
+from trainer.specialise import specialise
 from trainer.stages import Trained
 
 
@@ -26,16 +27,25 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
     with open_lesson(recipe, recipe_dir, options, display, data) as lesson:
         students = lesson.student("student", recipe.student, recipe.student.seeds)
         baselines = lesson.baseline("baseline", recipe.student, recipe.student.seeds)
-        return finish(lesson, recipe, students, baselines, options.models_dir)
+        specialists = specialise(lesson.workshop, recipe, lesson.taught_by, lesson.specialist_seed)
+        return finish(lesson, recipe, students, baselines, options.models_dir, specialists)
 
 
-def finish(lesson: Lesson, recipe: Recipe, students: Trained, baselines: Trained, models_dir: Path) -> list[Manifest]:
+def finish(
+    lesson: Lesson,
+    recipe: Recipe,
+    students: Trained,
+    baselines: Trained,
+    models_dir: Path,
+    specialists: Contender | None = None,
+) -> list[Manifest]:
     """Exports, judges on the test set, publishes, draws and shows what was trained."""
     workshop, teacher, display = lesson.workshop, lesson.taught_by, lesson.workshop.display
     where = hardware(workshop.device)
     ensemble = Contender("ensemble", teacher.exported, teacher.seeds, [])
     contenders = contenders_of(workshop, ensemble, teacher.members, students, baselines)
     contenders += reduced_students(recipe, workshop, contenders[-1])
+    contenders[1:1] = [specialists] if specialists else []
     with display.stage("test", 1):
         results = evaluate(contenders, teacher.members, workshop.split.test)
     manifests = publish_all(models_dir, recipe, workshop, contenders, results)

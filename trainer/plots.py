@@ -22,7 +22,13 @@ from trainer.data.split import Part, Split
 from trainer.evaluate import Contender, Results, Row, through_graph
 from trainer.stages import Workshop
 
-COLOURS = {"ensemble": "#3b5b92", "member": "#8aa1c9", "baseline": "#9a9a9a", "student": "#c8553d"}
+COLOURS = {
+    "ensemble": "#3b5b92",
+    "member": "#8aa1c9",
+    "specialists": "#4f8a5b",
+    "baseline": "#9a9a9a",
+    "student": "#c8553d",
+}
 TELLING = 4
 
 

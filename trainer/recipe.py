@@ -121,6 +121,33 @@ class StudentTable(Training):
         return (1.0 if self.weighting == "relative" else 1.0 - self.hard_weight), self.hard_weight
 
 
+class SpecialistsTable(Table):
+    """Specialists of the classes that the ensemble's first member confuses, combined with it (section 5).
+
+    `number` groups of classes: disjoint ones by k-means, of at most `size` classes, or with `overlap` greedy ones of
+    `size` classes each, which may share some; without a size it is the classes by the number, rounded up.
+    `top_classes` of the generalist's most probable classes choose who is asked. `generalists` members of the ensemble
+    are full models beside the specialists, all of which start from the first. Network, widths, dropout, precision,
+    jitter and distortions are the ensemble's.
+    """
+
+    number: Positive = 3
+    size: Positive | None = None
+    overlap: bool = False
+    top_classes: Positive = 1
+    generalists: Positive = 1
+    epochs: Positive = 20
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0.0)] = 3e-4
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+
+    def training(self, ensemble: EnsembleTable) -> Training:
+        """How specialists are trained."""
+        kept = {key: getattr(ensemble, key) for key in ("network", "hidden", "dropout", "precision")}
+        own = {key: getattr(self, key) for key in ("epochs", "batch_size", "learning_rate", "weight_decay")}
+        return Training(**kept, **own)
+
+
 class Recipe(Table):
     """A whole run.
 
@@ -131,7 +158,8 @@ class Recipe(Table):
     ensemble trained here. `validation` and `test` are shares of the examples, used
     where the data bring no split of their own; `split_seed` makes that split, whatever the seed of the run.
     `image_size` is [height, width], for a folder of images. `views` further views of every training image, slanted,
-    scaled and moved a little, join the training examples of members, student and baseline alike.
+    scaled and moved a little, join the training examples of members, student and baseline alike. A table `specialists`
+    has specialists trained and published too.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]  # a model's name adds its role, to 128 at most
@@ -146,6 +174,7 @@ class Recipe(Table):
     views: Annotated[int, Field(ge=0)] = 0
     ensemble: EnsembleTable = EnsembleTable()
     student: StudentTable = StudentTable()
+    specialists: SpecialistsTable | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -153,6 +182,15 @@ class Recipe(Table):
             raise ValueError(f"validation {self.validation} + test {self.test} leave nothing to train on")
         if self.teacher is not None and "ensemble" in self.model_fields_set:
             raise ValueError(f"teacher = {self.teacher!r} teaches instead of an ensemble: expected no table [ensemble]")
+        if self.specialists is not None and self.teacher is not None:
+            raise ValueError(
+                f"teacher = {self.teacher!r} has no weights to start from: [specialists] need an ensemble trained here"
+            )
+        if self.specialists is not None and self.specialists.generalists > self.ensemble.members:
+            raise ValueError(
+                f"specialists.generalists = {self.specialists.generalists}: expected at most the "
+                f"{self.ensemble.members} members of the ensemble"
+            )
         return self
 
 
@@ -202,6 +240,10 @@ def _sentence(problem: ErrorDetails) -> str:
     if problem["type"] != "extra_forbidden":
         expected = problem["msg"].replace("Input should be", "expected", 1)
         return f"{key}: got {json.dumps(problem['input'])}, {expected}" if key else expected
-    tables: dict[str, type[Table]] = {"ensemble": EnsembleTable, "student": StudentTable}
+    tables: dict[str, type[Table]] = {
+        "ensemble": EnsembleTable,
+        "student": StudentTable,
+        "specialists": SpecialistsTable,
+    }
     table = tables[str(place[0])] if len(place) > 1 else Recipe
     return f"unknown key {key!r}; known there: {', '.join(table.model_fields)}"

@@ -15,14 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from service.machine import usable_cpus
 from trainer.checkpoint import load_tensors, save_tensors
 from trainer.cluster import Cluster, Here
 from trainer.data.split import Part, Split
 from trainer.display import Display
-from trainer.fit import Choice, Examples, Loss, Progress, View, fit, plain
+from trainer.errors import TrainerError
+from trainer.fit import Choice, Examples, Loss, Order, Progress, View, fit, plain, shuffled
 from trainer.limits import cpu_threads, enough_memory
 from trainer.modules import Module, make_module
 from trainer.networks import Normalise, Stack, normalise_for
@@ -46,7 +47,11 @@ class Workshop(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Networks that train by themselves, and all that it takes beside the examples: it can go to another process."""
+    """Networks that train by themselves, and all that it takes beside the examples: it can go to another process.
+
+    `labels` [M, K] is what validation takes each class of the data for, where that is not the class itself; `start` is
+    the state that the networks begin with, where it is not drawn.
+    """
 
     folder: Path
     label: str
@@ -58,6 +63,9 @@ class Task(NamedTuple):
     shape: tuple[int, ...]
     classes: int
     device: torch.device
+    order: Order = shuffled
+    labels: Tensor | None = None
+    start: dict[str, Tensor] | None = None
 
     @property
     def done(self) -> Path:
@@ -100,8 +108,13 @@ def train_networks(
     view: View = plain,
 ) -> Trained:
     """Trains one network per seed, together where that pays; each ends with its best epoch on validation."""
-    tasks = tasks_of(workshop, title, settings, seeds, loss, view)
-    trained = Trained([], seeds, [], [])
+    return train_tasks(workshop, title, tasks_of(workshop, title, settings, seeds, loss, view), train)
+
+
+def train_tasks(workshop: Workshop, title: str, tasks: Sequence[Task], train: Examples) -> Trained:
+    """Trains tasks of equal settings here, or takes what the cluster made of them."""
+    settings = tasks[0].settings
+    trained = Trained([], [seed for task in tasks for seed in task.seeds], [], [])
     with workshop.display.stage(title, len(tasks) * settings.epochs) as advance:
         if not isinstance(workshop.cluster, Here):
             spread(workshop, tasks, train, lambda done: advance(done * settings.epochs, ""))
@@ -145,8 +158,19 @@ def _train(
 ) -> tuple[Stack | Module, Choice]:
     stack = _stack(task)
     threads = 1 if _is_small(task.settings, task.sizes) else usable_cpus()
+    if task.labels is not None:
+        validation = validation._replace(labels=task.labels.to(validation.labels.device)[:, validation.labels])
     training = partial(
-        fit, stack, train, validation, task.loss, task.settings, task.seeds, report=report, view=task.view
+        fit,
+        stack,
+        train,
+        validation,
+        task.loss,
+        task.settings,
+        task.seeds,
+        report=report,
+        view=task.view,
+        order=task.order,
     )
     with cpu_threads(threads), enough_memory(f"training with batches of {task.settings.batch_size}"):
         return stack, _once(task, stack, training)
@@ -155,11 +179,22 @@ def _train(
 def _stack(task: Task) -> Stack | Module:
     """Networks with their initial weights."""
     with enough_memory(f"networks of {'-'.join(map(str, task.sizes))}"):
-        if task.settings.network == "mlp":
-            return Stack(task.sizes, task.seeds, task.normalise, task.settings.dropout).to(task.device)
-        (seed,) = task.seeds
-        name, hidden = task.settings.network, task.settings.hidden
-        return make_module(name, task.shape, task.classes, hidden, seed, task.normalise).to(task.device)
+        made = _made(task)
+        if task.start is not None:
+            try:
+                made.load_state_dict(task.start)
+            except RuntimeError as error:
+                why = " ".join(str(error).split())
+                raise TrainerError(f"the weights that {task.label} start from do not fit: {why}") from error
+        return made.to(task.device)
+
+
+def _made(task: Task) -> Stack | Module:
+    if task.settings.network == "mlp":
+        return Stack(task.sizes, task.seeds, task.normalise, task.settings.dropout)
+    (seed,) = task.seeds
+    name, hidden = task.settings.network, task.settings.hidden
+    return make_module(name, task.shape, task.classes, hidden, seed, task.normalise)
 
 
 def _is_small(settings: Training, sizes: Sequence[int]) -> bool:

@@ -50,8 +50,12 @@ class Case:
 
 
 def lbfgs(case: Case, row: int) -> np.ndarray:
-    """The minimum over logits, found without our steps; the gradient is autograd's."""
-    votes = Votes(*(tensor[row : row + 1] for tensor in case.votes()))
+    return lbfgs_of(Votes(*(tensor[row : row + 1] for tensor in case.votes())))
+
+
+def lbfgs_of(votes: Votes) -> np.ndarray:
+    """The minimum over the logits of one row, [K], found without our steps; the gradient is autograd's."""
+    classes = votes.given_BK.shape[-1]
 
     def value(logits: np.ndarray) -> tuple[float, np.ndarray]:
         z = torch.from_numpy(logits[None]).requires_grad_()
@@ -60,7 +64,7 @@ def lbfgs(case: Case, row: int) -> np.ndarray:
         return float(loss.detach()), gradient.numpy()[0]
 
     options = {"maxiter": 2000, "maxfun": 5000, "ftol": 1e-16, "gtol": 1e-12, "maxcor": 30}
-    found = optimize.minimize(value, np.zeros(CLASSES), jac=True, method="L-BFGS-B", options=options)
+    found = optimize.minimize(value, np.zeros(classes), jac=True, method="L-BFGS-B", options=options)
     return special.softmax(found.x)
 
 

@@ -45,7 +45,7 @@ def combined(groups: list[Group], top: int, method, steps: int, full: int = 1, w
 
 MODULES = {
     "disjoint": combined(DISJOINT, 1, "plain", 1),
-    "disagreeing": combined(SHARED, 1, "newton", 4, full=2, width=8.0),
+    "disagreeing": combined(SHARED, 1, "newton", 3, full=2, width=8.0),
 }
 
 

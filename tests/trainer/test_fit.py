@@ -82,6 +82,37 @@ def test_it_learns_a_separable_problem(tmp_path):
     assert score(stack, data)[0].tolist() == [0, 0, 0]
 
 
+def test_members_may_have_labels_of_their_own_on_validation():
+    """The same example another class to each: as if each had been scored by itself."""
+    stack = Stack((5, 3), SEEDS, IDENTITY)
+    labels = torch.stack([(VALIDATION.labels + shift) % 3 for shift in range(3)])
+    errors, nll = score(stack, VALIDATION._replace(labels=labels), batch_size=7)
+    for member in range(3):
+        alone = score(stack, VALIDATION._replace(labels=labels[member]))
+        assert (errors[member], nll[member].item()) == (
+            alone[0][member],
+            pytest.approx(alone[1][member].item(), rel=1e-6),
+        )
+
+
+def test_an_order_says_what_an_epoch_is(tmp_path):
+    """Three batches of the first ten examples, whatever there are."""
+    sizes: list[int] = []
+
+    def seen(data: Examples, indices: torch.Tensor, epoch: int, generators) -> Batch:
+        sizes.append(indices.shape[1])
+        assert indices.max() < 10
+        return plain(data, indices, epoch, generators)
+
+    def ten(data: Examples, generators, batch_size: int):
+        yield from torch.arange(10).repeat(len(generators), 1).split(batch_size, dim=1)
+
+    settings = SETTINGS.model_copy(update={"epochs": 2, "batch_size": 4})
+    stack = Stack((5, 12, 3), SEEDS, IDENTITY)
+    fit(stack, TRAIN, VALIDATION, hard, settings, SEEDS, tmp_path / "c", lambda _: None, view=seen, order=ten)
+    assert sizes == [4, 4, 2] * 2
+
+
 def test_twice_gives_the_same_weights_bit_for_bit(tmp_path):
     """The same seeds on the CPU."""
     (first, chosen), (second, chosen_again) = train(tmp_path / "a"), train(tmp_path / "b")
@@ -202,7 +233,8 @@ def test_score_does_not_depend_on_the_batch_size():
 def test_test_data_are_not_even_an_argument():
     """The loop cannot choose on what it never sees."""
     names = list(inspect.signature(fit).parameters)
-    assert names == ["stack", "train", "validation", "loss", "settings", "seeds", "checkpoint", "report", "view"]
+    assert names[:3] == ["stack", "train", "validation"]
+    assert names[3:] == ["loss", "settings", "seeds", "checkpoint", "report", "view", "order"]
 
 
 def test_progress_is_told_after_every_epoch(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import RecipeError
-from trainer.recipe import EnsembleTable, Recipe, StudentTable, read_recipe, shipped
+from trainer.recipe import EnsembleTable, Recipe, StudentTable, Training, read_recipe, shipped
 
 
 def recipe(folder: Path, text: str, name: str = "mine.toml") -> str:
@@ -77,7 +77,8 @@ def test_values_are_read(tmp_path):
 def test_an_unknown_key_is_refused_by_name(tmp_path):
     assert error_of(recipe(tmp_path, 'data = "digits"\nepochs = 3')) == (
         "recipe FILE: unknown key 'epochs'; known there: "
-        "name, data, validation, test, split_seed, image_size, label, transfer, teacher, views, ensemble, student"
+        "name, data, validation, test, split_seed, image_size, label, transfer, teacher, views, ensemble, student, "
+        "specialists"
     )
 
 
@@ -94,6 +95,24 @@ def test_an_unknown_key_of_a_table_is_refused_by_name(tmp_path):
         "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, members, mean, jitter, "
         "distort"
     )
+
+
+def test_an_unknown_key_of_the_specialists_is_refused_by_name(tmp_path):
+    assert error_of(recipe(tmp_path, 'data = "digits"\n[specialists]\nmembers = 3')) == (
+        "recipe FILE: unknown key 'specialists.members'; known there: number, size, overlap, top_classes, generalists, "
+        "epochs, batch_size, learning_rate, weight_decay"
+    )
+
+
+def test_specialists_are_trained_like_the_generalist(tmp_path):
+    """Its network, widths, dropout and precision; epochs, batches and rates of their own. Without a table there are
+    none."""
+    text = 'data = "digits"\n[ensemble]\nhidden = [7]\ndropout = 0.2\n[specialists]\nepochs = 5\noverlap = true\n'
+    read, _ = read_recipe(recipe(tmp_path, text))
+    assert read.specialists is not None
+    expected = Training(hidden=(7,), dropout=0.2, epochs=5, batch_size=64, learning_rate=3e-4)
+    assert read.specialists.training(read.ensemble) == expected
+    assert read_recipe("digits")[0].specialists is None
 
 
 def test_every_mistake_is_told_at_once(tmp_path):
@@ -115,6 +134,13 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("[ensemble]\nlearning_rate = 0.0", "ensemble.learning_rate: got 0.0, expected greater than 0"),
         ("[ensemble]\nlearning_rate = inf", "ensemble.learning_rate: got Infinity, expected a finite number"),
         ("[ensemble]\nlearning_rate = nan", "ensemble.learning_rate: got NaN, expected a finite number"),
+        ("[specialists]\nnumber = 0", "specialists.number: got 0, expected greater than or equal to 1"),
+        ("[specialists]\nbatch_size = 1", "specialists.batch_size: got 1, expected greater than or equal to 2"),
+        ("[specialists]\ngeneralists = 11", "specialists.generalists = 11: expected at most the 10 members of the"),
+        (
+            'teacher = "x.onnx"\n[specialists]',
+            "teacher = 'x.onnx' has no weights to start from: [specialists] need an ensemble trained here",
+        ),
         ('[ensemble]\nmean = "harmonic"', "expected 'arithmetic' or 'geometric'"),
         ("[student]\ntemperature = 0", "student.temperature: got 0, expected greater than or equal to 0.01"),
         ("[student]\nhard_weight = 1.1", "student: hard_weight 1.1 is above 1, which a convex mix cannot have"),
