@@ -24,7 +24,7 @@ Legend: B batch, K classes, A specialists that may be active at once, P = 2^A pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -55,10 +55,6 @@ class Votes(NamedTuple):
     def models(self) -> Tensor:
         """W, [B, 1]: the number of models whose votes these are."""
         return self.given_BK.sum(dim=-1, keepdim=True) + self.dustbin_BA.sum(dim=-1, keepdim=True)
-
-    def double(self) -> Votes:
-        """The same in float64."""
-        return Votes(self.given_BK.double(), self.dustbin_BA.double(), self.outside_BAK.double())
 
 
 def objective(votes: Votes, q_BK: Tensor) -> Tensor:
@@ -110,20 +106,30 @@ class Steps(NamedTuple):
     largest_error: float
 
 
-def choose_steps(votes: Votes) -> Steps:
+def choose_steps(batches: Iterable[Votes]) -> Steps:
     """The fewest steps with which no probability is off by more than TOLERANCE. Raises TrainerError beyond MOST."""
-    exact_BK = combine(votes.double(), "newton", 3 * MOST["newton"])
-    error = float("nan")
-    method: Method
-    for method in MOST:
-        for steps in range(1, MOST[method] + 1):
-            error = float((combine(votes, method, steps) - exact_BK).abs().max())
-            if error <= TOLERANCE:
-                return Steps(method, steps, error)
+    errors: dict[tuple[Method, int], float] = {}
+    for votes in batches:
+        for way, error in _errors(votes).items():
+            errors[way] = max(error, errors.get(way, 0.0))
+    for (method, steps), error in errors.items():
+        if error <= TOLERANCE:
+            return Steps(method, steps, error)
     raise TrainerError(
         f"generalist and specialists cannot be combined: after {MOST['newton']} steps a probability is still off by "
         f"{error:.2g}, expected at most {TOLERANCE}"
     )
+
+
+def _errors(votes: Votes) -> dict[tuple[Method, int], float]:
+    """The largest error with each method and number of steps, the cheaper ones first."""
+    row = _Row(votes)
+    exact_BK = combine(votes, "newton", 3 * MOST["newton"])
+    q: dict[tuple[Method, int], Tensor]
+    q = {("plain", steps): found for steps, found in enumerate(islice(_plain(row), MOST["plain"]), start=1)}
+    found = list(islice(_newton(row), MOST["newton"]))
+    q |= {("newton", steps): row.best(found[:steps]) for steps in range(1, 1 + len(found))}
+    return {way: float((row.expand(q_B1P) - exact_BK).abs().max()) for way, q_B1P in q.items()}
 
 
 class _Row:

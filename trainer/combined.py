@@ -7,7 +7,7 @@ Legend: G generalists, S specialists, B batch, K classes, A specialists that may
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -103,10 +103,10 @@ class Combined(nn.Module):
 
 
 @torch.no_grad()
-def votes_on(combined: Combined, inputs: Tensor, batch_size: int = 2048) -> Votes:
-    """The votes on many raw inputs [N, ...]."""
-    parts = [combined.votes(batch) for batch in inputs.split(batch_size)]
-    return Votes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+def votes_on(combined: Combined, inputs: Tensor, batch_size: int = 2048) -> Iterator[Votes]:
+    """The votes on many raw inputs [N, ...], batch by batch."""
+    for batch in inputs.split(batch_size):
+        yield combined.votes(batch)
 
 
 def _check(groups: Sequence[Group], classes: int, top: int) -> None:

@@ -157,7 +157,7 @@ def test_one_active_specialist_is_exact_in_one_step():
     exact = combine(votes, "newton", 40)
     torch.testing.assert_close(combine(votes, "plain", 1), exact, atol=1e-8, rtol=0)
     torch.testing.assert_close(step(votes, torch.from_numpy(np.exp(case.generalists[0]))), exact, atol=1e-8, rtol=0)
-    assert choose_steps(votes)[:2] == ("plain", 1)
+    assert choose_steps([votes])[:2] == ("plain", 1)
 
 
 def test_worked_by_hand():
@@ -221,11 +221,18 @@ def test_gradient_descent_takes_hundreds_of_steps_where_newton_takes_ten():
 def test_the_number_of_steps_is_the_smallest_that_will_do():
     """One less is off by more than the tolerance; the error that is told is the true one."""
     votes = CASES[3].votes()
-    chosen = choose_steps(votes)
+    chosen = choose_steps([votes])
     exact = combine(votes, "newton", 60)
     assert chosen.method == "newton"
     assert 1e-4 >= chosen.largest_error == pytest.approx(error(votes, chosen, exact), abs=1e-9)
     assert error(votes, chosen._replace(steps=chosen.steps - 1), exact) > 1e-4
+
+
+def test_the_hardest_batch_decides():
+    """Over all batches together."""
+    easy, hard = CASES[0].votes(), CASES[3].votes()
+    assert choose_steps([easy]).method == "plain"
+    assert choose_steps([easy, hard]) == choose_steps([hard, easy]) == choose_steps([hard])
 
 
 def error(votes: Votes, chosen: Steps, exact: Tensor) -> float:
@@ -237,7 +244,7 @@ def test_too_few_steps_are_told(monkeypatch):
     votes = CASES[3].votes()
     monkeypatch.setattr("trainer.combination.TOLERANCE", -1.0)
     with pytest.raises(TrainerError, match=r"after 20 steps a probability is still off by .*, expected at most -1\.0"):
-        choose_steps(votes)
+        choose_steps([votes])
 
 
 @pytest.mark.parametrize(

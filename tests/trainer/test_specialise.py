@@ -138,7 +138,8 @@ def votes_of(folder: Path, groups: list[Group], top: int) -> Votes:
         [generalist(folder)], networks, Voting(groups, CLASSES, top), inputs, "abcdef", groups
     )
     assert said.largest_error <= 1e-4
-    return votes_on(combined, inputs)
+    (votes,) = votes_on(combined, inputs)
+    return votes
 
 
 @pytest.mark.parametrize("top", [1, 3])
