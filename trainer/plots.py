@@ -96,7 +96,7 @@ def _soft_targets(log_p_NK: NDArray[np.floating], split: Split, temperature: flo
     figure = Figure(figsize=(2.4 * (len(temperatures) + 1), 1.9 * len(telling)), layout="constrained")
     panels: NDArray = figure.subplots(len(telling), len(temperatures) + 1, squeeze=False)
     for line, index in zip(panels, telling, strict=True):
-        _picture(line[0], part.inputs[index], split, int(part.labels[index]))
+        picture(line[0], part.inputs[index], split, int(part.labels[index]))
         for axes, at in zip(line[1:], temperatures, strict=True):
             probabilities_K = np.exp(measures.log_softmax(log_p_NK[index], at))
             axes.bar(range(len(split.classes)), probabilities_K, color=COLOURS["ensemble"])
@@ -109,7 +109,8 @@ def _soft_targets(log_p_NK: NDArray[np.floating], split: Split, temperature: flo
     return figure
 
 
-def _picture(axes: Axes, example: NDArray, split: Split, label: int) -> None:
+def picture(axes: Axes, example: NDArray, split: Split, label: int) -> None:
+    """An example where it is an image, and its class."""
     if split.image is not None:
         low, high = split.image.range
         axes.imshow(example, cmap="gray", vmin=low, vmax=high)

@@ -16,6 +16,7 @@ from trainer.combined import Combined, Voting, votes_on
 from trainer.ensemble import Ensemble, predict
 from trainer.evaluate import Contender
 from trainer.export import export
+from trainer.group_report import report_groups
 from trainer.groups import Group, Moments, confusion, make_groups, moments
 from trainer.models import proof_inputs
 from trainer.recipe import Recipe
@@ -33,13 +34,15 @@ def specialise(workshop: Workshop, recipe: Recipe, ensemble: TaughtBy, first_see
     generalists, seeds = ensemble.members[: asked.generalists], ensemble.seeds[: asked.generalists]
     split, inputs = workshop.split, workshop.validation.inputs
     with workshop.display.stage("groups", 1):
-        found = moments(predict(Ensemble(generalists, "arithmetic").to(workshop.device), inputs).numpy())
+        log_p_NK = predict(Ensemble(generalists, "arithmetic").to(workshop.device), inputs).numpy()
+        found = moments(log_p_NK)
         size = asked.size or -(-len(split.classes) // asked.number)
         groups = make_groups(found, asked.number, size, asked.overlap, recipe.split_seed)
         voting = Voting(groups, len(split.classes), asked.top_classes)
     settings, view = asked.training(recipe.ensemble), member_view(recipe, split)
     trained = train_specialists(workshop, settings, view, generalists[0], groups, first_seed)
     tell(workshop, groups, found, trained)
+    report_groups(workshop.folder, split, log_p_NK, groups, found, trained.errors)
     with workshop.display.stage("combination", 1) as advance:
         combined, said = combine_best(generalists, trained.networks, voting, inputs, split.classes, groups)
         exported = export(combined, proof_inputs(split))

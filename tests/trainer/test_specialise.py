@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 from scipy import special
 
@@ -16,7 +17,8 @@ from trainer.__main__ import main
 from trainer.combination import Votes, combine
 from trainer.combined import Voting, votes_on
 from trainer.errors import TrainerError
-from trainer.groups import Group
+from trainer.group_report import groups_table, telling
+from trainer.groups import Group, moments
 from trainer.recipe import Recipe, SpecialistsTable
 from trainer.specialise import combine_best, specialise
 from trainer.stages import examples
@@ -128,6 +130,39 @@ def test_groups_and_combination_are_told(run):
         "| a member",
         "| specialists",
     ]
+
+
+def test_the_runs_folder_has_a_table_and_images_of_the_groups(run):
+    """Beside the results."""
+    home, _ = run
+    (folder,) = (home / "runs").glob("clouds-*")
+    lines = (folder / "groups.md").read_text().splitlines()
+    assert lines[0] == "| specialist | classes | most confused | share of the confusion | validation errors |"
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| 1", "| 2"]
+    assert "of 90 validation examples" in lines[5]
+    with Image.open(folder / "groups.png") as drawn:
+        assert drawn.format == "PNG"
+
+
+def test_the_table_of_groups_worked_by_hand(tmp_path):
+    """Two predictions: one torn between a and b, one between c and d at 0.9 and 0.1; e and f are nobody's."""
+    p = np.array([[0.5, 0.5, 0, 0, 0, 0], [0, 0, 0.9, 0.1, 0, 0]]) + 1e-30
+    groups = [(0, 1, 3), (2, 3)]
+    table = groups_table(SPLIT, groups, moments(np.log(p)), [4, 2])
+    assert "| 1 | a, b, d | a and b | 73.5% | 4 |\n| 2 | c, d | c and d | 26.5% | 2 |\n" in table
+    assert table.endswith("Nobody's special class: e, f.\n")
+
+
+def test_the_telling_examples_are_the_most_confused_ones():
+    """Of class a the one that looks most like b; a class alone has none."""
+    random = np.random.default_rng(0)
+    p = random.dirichlet(np.ones(CLASSES), len(SPLIT.validation.labels))
+    first, second = telling(SPLIT, np.log(p), (0, 1))
+    own = SPLIT.validation.labels == 0
+    assert (first.label, first.other, first.example) == (0, 1, int(np.where(own, p[:, 1], 0).argmax()))
+    assert first.probability == pytest.approx(p[first.example, 1])
+    assert (second.label, second.other) == (1, 0)
+    assert telling(SPLIT, np.log(p), (3,)) == []
 
 
 def votes_of(folder: Path, groups: list[Group], top: int) -> Votes:
