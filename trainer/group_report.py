@@ -60,7 +60,7 @@ def groups_table(split: Split, groups: Sequence[Group], found: Moments, errors: 
     notes = [
         "The generalist's confusion is the chance that two draws from one of its predictions are different classes; a "
         "group's share is that of both being its classes. An error of a specialist is one among its classes and its "
-        f"dustbin, of {len(split.validation.labels)} validation examples."
+        f"dustbin (with a full softmax, among all classes), of {len(split.validation.labels)} validation examples."
     ]
     notes += [f"Nobody's special class: {', '.join(without)}."] if without else []
     return "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"

@@ -38,6 +38,14 @@ class Moments(NamedTuple):
         """E[p_i p_j], [K, K]: how likely two draws from one prediction are i and then j."""
         return self.covariance_KK + np.outer(self.mean_K, self.mean_K)
 
+    @property
+    def correlation(self) -> Floats:
+        """The covariance of predictions that have deviation 1, [K, K]; 0 for a class that is predicted alike always."""
+        variance_K = np.maximum(self.covariance_KK.diagonal(), 0.0)
+        varies_K = variance_K > 1e-15  # less is rounding
+        scale_K = np.divide(1.0, np.sqrt(variance_K), out=np.zeros_like(variance_K), where=varies_K)
+        return self.covariance_KK * np.outer(scale_K, scale_K)
+
 
 def moments(log_p_NK: NDArray[np.floating]) -> Moments:
     """Of predictions given as log-probabilities. Raises TrainerError where they are none."""
@@ -71,8 +79,13 @@ def confusion(found: Moments, group: Sequence[int]) -> float:
     return float(apart_KK[np.ix_(members, members)].sum() / whole) if whole > 0 else 0.0
 
 
-def make_groups(found: Moments, number: int, size: int | None, overlap: bool, seed: int) -> list[Group]:
+def make_groups(
+    found: Moments, number: int, size: int | None, overlap: bool, seed: int, *, standardise: bool = False
+) -> list[Group]:
     """So many groups, none with more than `size` classes; with `overlap` each has exactly `size`.
+
+    With `standardise` it is the correlation that counts, and not the covariance, in which the classes that vary most
+    lie far from all others: of a confident generalist's ten digits, groups then hold more of its confusion.
 
     Raises TrainerError: more groups than classes, a group that holds all of them, fewer groups than asked for.
     """
@@ -83,9 +96,10 @@ def make_groups(found: Moments, number: int, size: int | None, overlap: bool, se
         raise TrainerError(f"groups of {size} classes of {classes}: expected fewer, some must be left for the dustbin")
     if overlap and size is None:
         raise TrainerError("overlapping groups need a size")
+    matrix_KK = found.correlation if standardise else found.covariance_KK
     if overlap and size is not None:
-        return overlapping(found.covariance_KK, number, size)
-    return disjoint(found.covariance_KK, number, size, seed)
+        return overlapping(matrix_KK, number, size)
+    return disjoint(matrix_KK, number, size, seed)
 
 
 def disjoint(covariance_KK: Floats, number: int, size: int | None, seed: int) -> list[Group]:

@@ -22,9 +22,9 @@ NEVER = -1e4
 
 
 def start_of(
-    generalist: nn.Module, network: str, groups: Sequence[Group], classes: int, columns: int
+    generalist: nn.Module, network: str, groups: Sequence[Group], classes: int, columns: int, *, full: bool = False
 ) -> dict[str, Tensor]:
-    """The state in which specialists begin: the generalist's, with a new last layer.
+    """The state in which specialists begin: the generalist's, with a new last layer, or with `full` its very own.
 
     A special class has the generalist's row. The dustbin has the mean of the other classes' rows, and log of their
     number on top of the mean of their biases: what the logarithm of their summed exponentials is where they are equal.
@@ -40,7 +40,8 @@ def start_of(
             f"of {classes} outputs, one for each class"
         )
     weight_KD, bias_K = state[f"{last}.weight"], state.get(f"{last}.bias")
-    heads = [_head(weight_KD, bias_K, group, columns) for group in groups]
+    bias_or_0 = torch.zeros(classes) if bias_K is None else bias_K
+    heads = [(weight_KD, bias_or_0) if full else _head(weight_KD, bias_or_0, group, columns) for group in groups]
     if network != "mlp":
         (head,) = heads
         state[f"{last}.weight"] = head[0]
@@ -66,9 +67,8 @@ def _last_linear(network: nn.Module) -> str | None:
     return next((name for name, m in reversed(list(network.named_modules())) if isinstance(m, nn.Linear)), None)
 
 
-def _head(weight_KD: Tensor, bias_K: Tensor | None, group: Group, columns: int) -> tuple[Tensor, Tensor]:
+def _head(weight_KD: Tensor, bias_K: Tensor, group: Group, columns: int) -> tuple[Tensor, Tensor]:
     """Weights [columns, D] and biases [columns]: the dustbin, the special classes, and columns that never are."""
-    bias_K = torch.zeros(len(weight_KD)) if bias_K is None else bias_K
     rest = [label for label in range(len(weight_KD)) if label not in set(group)]
     spare = columns - 1 - len(group)
     dustbin = bias_K[rest].mean(dim=0, keepdim=True) + math.log(len(rest))

@@ -125,17 +125,21 @@ class SpecialistsTable(Table):
     """Specialists of the classes that the ensemble's first member confuses, combined with it (section 5).
 
     `number` groups of classes: disjoint ones by k-means, of at most `size` classes, or with `overlap` greedy ones of
-    `size` classes each, which may share some; without a size it is the classes by the number, rounded up.
+    `size` classes each, which may share some; without a size it is the classes by the number, rounded up. With
+    `standardise` groups are of the correlation of predictions, and not of their covariance.
     `top_classes` of the generalist's most probable classes choose who is asked. `generalists` members of the ensemble
-    are full models beside the specialists, all of which start from the first. Network, widths, dropout, precision,
-    jitter and distortions are the ensemble's.
+    are full models beside the specialists, all of which start from the first. With `full_softmax` specialists keep all
+    classes and learn the generalist's soft targets for those that are not special (section 6.1). Network,
+    widths, dropout, precision, jitter and distortions are the ensemble's.
     """
 
     number: Positive = 3
     size: Positive | None = None
     overlap: bool = False
+    standardise: bool = False
     top_classes: Positive = 1
     generalists: Positive = 1
+    full_softmax: bool = False
     epochs: Positive = 20
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 3e-4

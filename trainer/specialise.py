@@ -20,7 +20,7 @@ from trainer.group_report import report_groups
 from trainer.groups import Group, Moments, confusion, make_groups, moments
 from trainer.models import proof_inputs
 from trainer.recipe import Recipe
-from trainer.specialists import train_specialists
+from trainer.specialists import Asked, train_specialists
 from trainer.stages import Trained, Workshop
 from trainer.teachers import TaughtBy, member_view
 
@@ -37,10 +37,11 @@ def specialise(workshop: Workshop, recipe: Recipe, ensemble: TaughtBy, first_see
         log_p_NK = predict(Ensemble(generalists, "arithmetic").to(workshop.device), inputs).numpy()
         found = moments(log_p_NK)
         size = asked.size or -(-len(split.classes) // asked.number)
-        groups = make_groups(found, asked.number, size, asked.overlap, recipe.split_seed)
+        how = (asked.number, size, asked.overlap, recipe.split_seed)
+        groups = make_groups(found, *how, standardise=asked.standardise)
         voting = Voting(groups, len(split.classes), asked.top_classes)
     settings, view = asked.training(recipe.ensemble), member_view(recipe, split)
-    trained = train_specialists(workshop, settings, view, generalists[0], groups, first_seed)
+    trained = train_specialists(workshop, Asked(settings, view, generalists[0], groups, first_seed, asked.full_softmax))
     tell(workshop, groups, found, trained)
     report_groups(workshop.folder, split, log_p_NK, groups, found, trained.errors)
     with workshop.display.stage("combination", 1) as advance:
@@ -74,10 +75,11 @@ def combine_best(
 
 
 def tell(workshop: Workshop, groups: Sequence[Group], found: Moments, trained: Trained) -> None:
-    """A line for each group: its classes, its share of the confusion, its specialist's errors."""
+    """A line for each group: its classes, its share of the confusion, and its specialist's errors, which are among its
+    classes and the dustbin, or with a full softmax among all classes."""
     names, total = workshop.split.classes, len(workshop.split.validation.labels)
     for group, errors in zip(groups, trained.errors, strict=True):
         workshop.display.say(
             f"specialist of {', '.join(names[label] for label in group)}: {confusion(found, group):.1%} of the "
-            f"generalist's confusion; {errors} errors on {total} validation examples, its dustbin counted as a class"
+            f"generalist's confusion; {errors} errors of {total} on validation"
         )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from trainer import losses
 from trainer.data.split import Split
 from trainer.errors import DataError
 from trainer.fit import Batch, Examples, View
+from trainer.full_softmax import Asking, Collapsed, LabelsAndSoftTargets
 from trainer.groups import Group
 from trainer.heads import DUSTBIN, cut, start_of
 from trainer.recipe import Training
@@ -85,46 +87,51 @@ class OwnOdds:
         return losses.cross_entropy(logits_MBK - offsets_M[:, None, None] * column_K, batch.labels)
 
 
-def train_specialists(
-    workshop: Workshop, settings: Training, view: View, generalist: nn.Module, groups: Sequence[Group], first_seed: int
-) -> Trained:
+class Asked(NamedTuple):
+    """How specialists are trained, how they see their inputs, what they start from and whose classes are theirs; with
+    `full` they keep a softmax over all classes."""
+
+    settings: Training
+    view: View
+    generalist: nn.Module
+    groups: Sequence[Group]
+    first_seed: int
+    full: bool = False
+
+
+def train_specialists(workshop: Workshop, asked: Asked) -> Trained:
     """One network [B, ...] -> [B, 1 + special classes] for each group, the dustbin first; together where that pays."""
-    check_groups(workshop.split, groups)
-    trained = train_tasks(
-        workshop,
-        "specialists",
-        specialist_tasks(workshop, settings, view, generalist, groups, first_seed),
-        workshop.train,
-    )
-    networks = [cut(network, 1 + len(group)) for network, group in zip(trained.networks, groups, strict=True)]
-    return trained._replace(networks=networks)
+    check_groups(workshop.split, asked.groups)
+    trained = train_tasks(workshop, "specialists", specialist_tasks(workshop, asked), workshop.train)
+    pairs = zip(trained.networks, asked.groups, strict=True)
+    if asked.full:
+        classes = len(workshop.split.classes)
+        return trained._replace(networks=[Collapsed(network, group, classes) for network, group in pairs])
+    return trained._replace(networks=[cut(network, 1 + len(group)) for network, group in pairs])
 
 
-def specialist_tasks(
-    workshop: Workshop, settings: Training, view: View, generalist: nn.Module, groups: Sequence[Group], first_seed: int
-) -> list[Task]:
+def specialist_tasks(workshop: Workshop, asked: Asked) -> list[Task]:
     """What `train_specialists` trains."""
-    classes = len(workshop.split.classes)
+    classes, groups, mlp = len(workshop.split.classes), asked.groups, asked.settings.network == "mlp"
     labels_SK = torch.stack([specialist_labels(group, classes) for group in groups])
     special_SK = labels_SK != DUSTBIN
     counts_K = torch.bincount(workshop.train.labels.cpu(), minlength=classes)
     special_S = (special_SK * counts_K).sum(dim=1)
     offsets = [dustbin_offset(int(count), int(counts_K.sum())) for count in special_S]
-    seeds = range(first_seed, first_seed + len(groups))
+    seeds = range(asked.first_seed, asked.first_seed + len(groups))
     tasks = []
-    for task in tasks_of(workshop, "specialists", settings, seeds, OwnOdds(()), view):
-        mine = slice(task.seeds[0] - first_seed, task.seeds[-1] + 1 - first_seed)
-        columns = 1 + max(map(len, groups if settings.network == "mlp" else groups[mine]))
-        tasks.append(
-            task._replace(
-                loss=OwnOdds(tuple(offsets[mine])),
-                view=Relabelled(view, labels_SK[mine]),
-                classes=columns,
-                order=HalfAndHalf(special_SK[mine], int(special_S.max())),
-                labels=labels_SK[mine],
-                start=start_of(generalist, settings.network, groups[mine], classes, columns),
-            )
-        )
+    for task in tasks_of(workshop, "specialists", asked.settings, seeds, OwnOdds(()), asked.view):
+        mine = slice(task.seeds[0] - asked.first_seed, task.seeds[-1] + 1 - asked.first_seed)
+        columns = classes if asked.full else 1 + max(map(len, groups if mlp else groups[mine]))
+        start = start_of(asked.generalist, asked.settings.network, groups[mine], classes, columns, full=asked.full)
+        order = HalfAndHalf(special_SK[mine], int(special_S.max()))
+        task = task._replace(classes=columns, order=order, start=start)
+        if asked.full:
+            loss = LabelsAndSoftTargets(tuple(offsets[mine]), special_SK[mine])
+            tasks.append(task._replace(loss=loss, view=Asking(asked.view, asked.generalist)))
+        else:
+            view = Relabelled(asked.view, labels_SK[mine])
+            tasks.append(task._replace(loss=OwnOdds(tuple(offsets[mine])), view=view, labels=labels_SK[mine]))
     return tasks
 
 
@@ -142,6 +149,13 @@ def dustbin_offset(special: int, total: int) -> float:
 
 def check_groups(split: Split, groups: Sequence[Group]) -> None:
     """Raises DataError where a group has classes that training or validation has no example of."""
+    trained_on = set(split.train.labels.tolist())
+    for number, group in enumerate(groups, start=1):
+        if trained_on <= set(group):
+            raise DataError(
+                f"{split.name}: all training examples are of the classes of specialist {number} of {len(groups)}, and "
+                "none is left for its dustbin"
+            )
     for name, part in (("training", split.train), ("validation", split.validation)):
         there = set(part.labels.tolist())
         for number, group in enumerate(groups, start=1):

@@ -69,6 +69,19 @@ def test_the_same_seed_gives_the_same_groups():
     assert make_groups(found, 5, None, False, 3) == make_groups(found, 5, None, False, 3)
 
 
+def test_standardised_predictions_are_grouped_by_their_correlation():
+    """numpy's corrcoef; classes that vary most do not stand apart."""
+    found = moments(predictions())
+    np.testing.assert_allclose(found.correlation, np.corrcoef(np.exp(predictions()), rowvar=False), atol=1e-12)
+    assert np.abs(moments(np.log(np.full((7, 3), 1 / 3))).correlation).max() == 0.0
+    certain = np.full((100, 5), 1e-9)
+    certain[np.arange(100), np.r_[[0] * 20, [1] * 20, [2] * 20, [3] * 30, [4] * 10]] = 1.0
+    certain[0, [0, 1]], certain[50, [2, 4]] = 0.5, 0.5
+    torn = moments(np.log(certain / certain.sum(axis=1, keepdims=True)))
+    groups = make_groups(torn, 3, 2, False, 0, standardise=True)
+    assert groups == [(0, 1), (2, 4), (3,)]
+
+
 def test_groups_of_a_size_have_no_more_classes():
     """The nearest classes stay; one without room is nobody's."""
     groups = make_groups(moments(predictions()), 3, 2, False, 0)

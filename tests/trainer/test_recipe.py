@@ -99,8 +99,8 @@ def test_an_unknown_key_of_a_table_is_refused_by_name(tmp_path):
 
 def test_an_unknown_key_of_the_specialists_is_refused_by_name(tmp_path):
     assert error_of(recipe(tmp_path, 'data = "digits"\n[specialists]\nmembers = 3')) == (
-        "recipe FILE: unknown key 'specialists.members'; known there: number, size, overlap, top_classes, generalists, "
-        "epochs, batch_size, learning_rate, weight_decay"
+        "recipe FILE: unknown key 'specialists.members'; known there: number, size, overlap, standardise, "
+        "top_classes, generalists, full_softmax, epochs, batch_size, learning_rate, weight_decay"
     )
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy import special
 from torch import nn
 
 from trainer.data.split import Part, Split
 from trainer.display import Display
 from trainer.errors import DataError, TrainerError
 from trainer.fit import Batch, Examples, plain
+from trainer.full_softmax import Asking, Collapsed, LabelsAndSoftTargets
 from trainer.groups import Group
 from trainer.heads import NEVER, cut, start_of
 from trainer.losses import cross_entropy
@@ -23,6 +25,7 @@ from trainer.networks import Normalise, Stack
 from trainer.objectives import hard
 from trainer.recipe import Training
 from trainer.specialists import (
+    Asked,
     HalfAndHalf,
     OwnOdds,
     Relabelled,
@@ -49,6 +52,7 @@ def clouds(total: int, seed: int) -> Part:
 
 
 SPLIT = Split("clouds", tuple("abcdef"), None, clouds(180, 0), clouds(90, 1), clouds(60, 2))
+SPLIT_REST = (SPLIT.validation, SPLIT.test)
 CPU = torch.device("cpu")
 
 
@@ -73,9 +77,12 @@ class Travelling:
             done(number)
 
 
-def trained(folder: Path, settings: Training = SETTINGS, **changes) -> Trained:
-    made = workshop(folder, **changes)
-    return train_specialists(made, settings, plain, generalist(folder, settings), GROUPS, 8000)
+def asked(folder: Path, settings: Training = SETTINGS, full: bool = False) -> Asked:
+    return Asked(settings, plain, generalist(folder, settings), GROUPS, 8000, full)
+
+
+def trained(folder: Path, settings: Training = SETTINGS, full: bool = False, **changes) -> Trained:
+    return train_specialists(workshop(folder, **changes), asked(folder, settings, full))
 
 
 def test_labels_worked_by_hand():
@@ -109,10 +116,10 @@ def test_any_network_with_a_linear_end_is_a_generalist(network):
     normalise = Normalise(torch.tensor(0.0), torch.tensor(1.0))
     whole = make_module(network, (8, 8), CLASSES, (4, 6), 0, normalise).member(0)
     start = start_of(whole, network, [(2, 3, 4)], CLASSES, 4)
-    special = make_module(network, (8, 8), 4, (4, 6), 1, normalise)
-    special.load_state_dict(start)
+    specialist = make_module(network, (8, 8), 4, (4, 6), 1, normalise)
+    specialist.load_state_dict(start)
     images = torch.randn(5, 8, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(special.member(0)(images)[:, 1:], whole(images)[:, 2:5])
+    torch.testing.assert_close(specialist.member(0)(images)[:, 1:], whole(images)[:, 2:5])
 
 
 def bare(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -135,9 +142,9 @@ def test_a_generalist_that_does_not_fit_is_told(network, told):
 
 def test_weights_of_another_shape_are_told(tmp_path):
     """Members of other widths than the recipe's."""
-    wide = generalist(tmp_path, SETTINGS.model_copy(update={"hidden": (12,)}))
+    wide = asked(tmp_path, SETTINGS.model_copy(update={"hidden": (12,)}))
     with pytest.raises(TrainerError, match=r"the weights that specialists-0 start from do not fit: .*size mismatch"):
-        train_specialists(workshop(tmp_path), SETTINGS, plain, wide, GROUPS, 8000)
+        train_specialists(workshop(tmp_path), wide._replace(settings=SETTINGS))
 
 
 def test_every_second_example_is_special():
@@ -149,9 +156,9 @@ def test_every_second_example_is_special():
     batches = list(order(train, generators, 4))
     assert [batch.shape for batch in batches] == [(2, 4), (2, 4), (2, 2)]
     drawn = torch.cat(batches, dim=1)
-    for row, special in zip(drawn, (0, 1), strict=True):
-        assert (labels[row[::2]] == special).all()
-        assert (labels[row[1::2]] != special).all()
+    for row, mine in zip(drawn, (0, 1), strict=True):
+        assert (labels[row[::2]] == mine).all()
+        assert (labels[row[1::2]] != mine).all()
         assert len(set(row[1::2].tolist())) == 5
     assert sorted(drawn[1, ::2].tolist()) == [3, 4, 5, 6, 7]
     assert max(torch.bincount(drawn[0, ::2])) == 2
@@ -181,10 +188,10 @@ def test_the_loss_sees_the_odds_of_halves():
 def test_the_correction_is_exact():
     """Constant inputs: the best logits under halves, corrected, are the data's own frequencies."""
     labels = torch.tensor([0] * 2 + [1] * 6 + [2] * 32)
-    special, dustbin = torch.tensor([True, True, False]), specialist_labels((0, 1), 3)
+    mine, dustbin = torch.tensor([True, True, False]), specialist_labels((0, 1), 3)
     train = Examples(torch.zeros(40, 1), labels)
     generator = [torch.Generator().manual_seed(0)]
-    drawn = torch.cat(list(HalfAndHalf(special[None], 32)(train, generator, 64)), dim=1)
+    drawn = torch.cat(list(HalfAndHalf(mine[None], 32)(train, generator, 64)), dim=1)
     seen = dustbin[labels[drawn]]
     logits = torch.zeros(1, 1, 3, requires_grad=True)
     optimiser = torch.optim.LBFGS([logits], max_iter=100, tolerance_grad=1e-9, tolerance_change=1e-12)
@@ -213,11 +220,12 @@ def test_specialists_learn_to_tell_their_classes(tmp_path):
         assert mine == errors <= generalists
 
 
-def test_together_equals_apart(tmp_path, monkeypatch):
-    """One batched computation, or a task for each."""
-    together = trained(tmp_path / "together")
+@pytest.mark.parametrize("full", [False, True])
+def test_together_equals_apart(tmp_path, monkeypatch, full):
+    """One batched computation, or a task for each; with a dustbin or with all classes."""
+    together = trained(tmp_path / "together", full=full)
     monkeypatch.setattr("trainer.stages.SMALL", 0)
-    apart = trained(tmp_path / "apart")
+    apart = trained(tmp_path / "apart", full=full)
     assert {path.name for path in (tmp_path / "apart").glob("specialists-*")} == {
         "specialists-0.safetensors",
         "specialists-1.safetensors",
@@ -251,10 +259,12 @@ def test_resuming_ends_with_the_same_weights(tmp_path, monkeypatch):
             assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_tasks_go_to_other_processes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("full", [False, True])
+def test_tasks_go_to_other_processes(tmp_path, monkeypatch, full):
     """All that they take travels, and they leave the same weights to the bit."""
     monkeypatch.setattr("trainer.stages.SMALL", 0)
-    here, spread = trained(tmp_path / "here"), trained(tmp_path / "spread", cluster=Travelling())
+    here = trained(tmp_path / "here", full=full)
+    spread = trained(tmp_path / "spread", full=full, cluster=Travelling())
     assert len(list((tmp_path / "spread").glob("specialists-*"))) == 2
     for one, other in zip(here.networks, spread.networks, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
@@ -263,7 +273,7 @@ def test_tasks_go_to_other_processes(tmp_path, monkeypatch):
 def test_tasks_of_a_network_of_ones_own_have_their_own_columns(tmp_path):
     """One module each, without padding."""
     settings = SETTINGS.model_copy(update={"network": "tests.trainer.test_specialists:bare"})
-    tasks = specialist_tasks(workshop(tmp_path), settings, plain, generalist(tmp_path, settings), GROUPS, 8000)
+    tasks = specialist_tasks(workshop(tmp_path), asked(tmp_path, settings))
     assert [(task.classes, list(task.seeds)) for task in tasks] == [(3, [8000]), (4, [8001])]
 
 
@@ -287,6 +297,60 @@ def test_missing_classes_are_told(part):
     with pytest.raises(DataError, match=re.escape(told)):
         check_groups(split, GROUPS)
     check_groups(split, [(0, 1)])
+
+
+def test_a_group_of_all_that_there_is_to_train_on_is_told():
+    """Nothing would be in its dustbin."""
+    kept = SPLIT.train.labels < 2
+    split = Split("clouds", SPLIT.classes, None, Part(SPLIT.train.inputs[kept], SPLIT.train.labels[kept]), *SPLIT_REST)
+    told = "clouds: all training examples are of the classes of specialist 1 of 1, and none is left for its dustbin"
+    with pytest.raises(DataError, match=told):
+        check_groups(split, [(0, 1)])
+
+
+def test_a_full_softmax_begins_as_the_generalist_and_votes_with_its_odds(tmp_path):
+    """Before any step every loss is that of the generalist itself; its dustbin has the mass of the rest."""
+    given = asked(tmp_path, full=True)
+    (task,) = specialist_tasks(workshop(tmp_path), given)
+    stack = Stack(task.sizes, task.seeds, task.normalise)
+    stack.load_state_dict(task.start)
+    inputs = examples(SPLIT.validation, CPU).inputs
+    whole = given.generalist(inputs)
+    torch.testing.assert_close(stack(inputs.expand(2, -1, -1)), whole.expand(2, -1, -1))
+    vote = Collapsed(stack.member(1), GROUPS[1], CLASSES)(inputs).softmax(dim=-1)
+    torch.testing.assert_close(vote[:, 1:], whole.softmax(dim=-1)[:, [2, 3, 4]])
+    torch.testing.assert_close(vote[:, 0], whole.softmax(dim=-1)[:, [0, 1, 5]].sum(dim=-1))
+
+
+def test_a_full_softmax_learns_labels_of_its_classes_and_soft_targets_of_the_rest():
+    """Worked in numpy: offset log 3, one special example of class 0 and one of class 2, for which p is (.5, .2, .3)."""
+    logits = np.array([[1.0, 0.5, -1.0], [0.2, 0.1, 0.4]])
+    log_p = np.log([[0.1, 0.1, 0.8], [0.5, 0.2, 0.3]])
+    lower = np.array([0.0, math.log(3), math.log(3)])
+    log_q = special.log_softmax(logits - lower, axis=1)
+    targets = special.softmax(log_p[1] - lower)
+    assert targets == pytest.approx([0.75, 0.1, 0.15])
+    expected = (-log_q[0, 0] - (targets * log_q[1]).sum()) / 2
+    loss = LabelsAndSoftTargets((math.log(3),), torch.tensor([[True, False, False]]))
+    batch = Batch(torch.zeros(1, 2), torch.tensor([[0, 2]]), torch.from_numpy(log_p)[None])
+    assert loss(torch.from_numpy(logits)[None], batch).tolist() == pytest.approx([expected])
+    with pytest.raises(TypeError, match="a full softmax learns from soft targets; these examples have none"):
+        loss(torch.zeros(1, 2, 3), batch._replace(log_teacher=None))
+
+
+def test_the_generalist_is_asked_of_what_is_seen():
+    """Of the view, not of the example behind it; no gradient reaches it."""
+    network = nn.Sequential(nn.Linear(2, 3))
+    train = Examples(torch.randn(4, 2), torch.arange(4) % 3)
+
+    def doubled(data: Examples, indices: torch.Tensor, epoch: int, generators) -> Batch:
+        return plain(data, indices, epoch, generators)._replace(inputs=2 * data.inputs[indices])
+
+    indices = torch.tensor([[0, 1], [3, 2]])
+    found = Asking(doubled, network)(train, indices, 0, []).log_teacher
+    assert found is not None
+    assert not found.requires_grad
+    torch.testing.assert_close(found, network(2 * train.inputs[indices]).log_softmax(dim=-1).detach())
 
 
 def test_the_loss_of_specialists_without_offsets_is_cross_entropy():
