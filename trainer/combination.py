@@ -17,7 +17,8 @@ The EM step is exact at once with one active specialist, and slow where a confid
 overlap: mass may have to grow from 1e-15. Tried for these and left: SQUAREM, linear and logarithmic, with and without a
 line search, which after 40 cycles of 3 steps was off by 1e-2 and more on one random row in a thousand. `newton` takes
 the primal-dual Newton step for q, s and u instead, its targets a_i held above a bound that falls tenfold a step, as
-interior-point methods do: every case tried is exact to 1e-6 within 14 steps. It is in float64; its tensors are tiny.
+interior-point methods do: of 80,000 random rows, logits apart by 1 to 30, all were within 1e-4 after 16 steps, where
+200 EM steps or 500 of gradient descent left some off by 0.1 to 0.7. It is in float64; its tensors are tiny.
 
 Legend: B batch, K classes, A specialists that may be active at once, P = 2^A patterns.
 """
@@ -179,7 +180,9 @@ class _Row:
         """Of several [B, 1, P], each made a distribution and moved by one step, the one with the lowest objective."""
         q_TB1P = torch.stack(found) * self.held
         q_TB1P = self.step(q_TB1P / q_TB1P.sum(dim=-1, keepdim=True))
-        which_1B11 = self.objective(q_TB1P).argmin(dim=0, keepdim=True)
+        objective_TB11 = self.objective(q_TB1P)
+        objective_TB11 = torch.where(objective_TB11.isnan(), torch.inf, objective_TB11)
+        which_1B11 = objective_TB11.argmin(dim=0, keepdim=True)
         return q_TB1P.gather(0, which_1B11.expand(-1, -1, -1, q_TB1P.shape[-1])).squeeze(0)
 
 
