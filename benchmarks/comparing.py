@@ -36,6 +36,7 @@ from service.comparison.statistics import speed_up
 from service.comparison.subject import Answering, Subject
 from service.comparison.subjects import Chosen, of_repository
 from service.machine import processor, usable_cpus
+from service.manifest import GRAPH, read_manifest
 from service.measures import Estimate
 from service.model import Prediction
 
@@ -70,33 +71,36 @@ def main(arguments: Sequence[str]) -> None:
         models = options.models_dir or Path(folder)
         if options.models_dir is None:
             write_models(models)
-        tables = _found(models, options.repetitions), _beside_wrk(models), _meanwhile(models)
+        tables = found(models, options.repetitions), _beside_wrk(models), _meanwhile(models)
         for line in chain([f"{processor()}, {usable_cpus()} CPUs\n"], *tables):
             print(line, flush=True)  # noqa: T201 - what it is for
 
 
-def _found(models: Path, repetitions: int) -> Iterator[str]:
+def found(models: Path, repetitions: int, blocks: int = 10) -> Iterator[str]:
+    """How often a model is found to be as fast as itself, and slower than itself where it was slowed."""
     yield "| model | against itself: holds 1 | median width | 5 % slower: found | holds the truth |"
     yield "| --- | ---: | ---: | ---: | ---: |"
-    for subject in of_repository(models, [Chosen(name, 1) for name in NAMES], "cpu", usable_cpus()):
+    manifests = [read_manifest(models / name / "1") for name in NAMES]
+    chosen = [Chosen(manifest.name, 1, manifest.files[GRAPH].sha256) for manifest in manifests]
+    for subject in of_repository(models, chosen, "cpu", usable_cpus()):
         slowed = replace(subject, answering=Slowed(subject.answering))
         same, slower = [], []
         for seed in range(repetitions):
-            ratios = _ratios([subject, subject, slowed], seed)
+            ratios = _ratios([subject, subject, slowed], seed, blocks)
             same.append(ratios[0])
             slower.append(ratios[1])
         holds = sum(end.low <= 1 <= end.high for _, end in same)
         width = np.median([end.high - end.low for _, end in same])
-        found = sum(end.low > 1 for _, end in slower)
+        seen = sum(end.low > 1 for _, end in slower)
         true = sum(end.low <= SLOWDOWN <= end.high for _, end in slower)
-        row = f"{holds} of {repetitions} | {100 * width:.1f} % | {found} of {repetitions} | {true} of {repetitions}"
+        row = f"{holds} of {repetitions} | {100 * width:.1f} % | {seen} of {repetitions} | {true} of {repetitions}"
         yield f"| {subject.name} | {row} |"
 
 
-def _ratios(subjects: Sequence[Subject], seed: int) -> list[Estimate]:
-    """Speed-ups of the first against each of the others, by a comparison's defaults."""
+def _ratios(subjects: Sequence[Subject], seed: int, blocks: int) -> list[Estimate]:
+    """Speed-ups of the first against each of the others."""
     data = Data(examples(8), None, None, None, "")
-    first, *others = measure(subjects, data, Plan(batch=1, blocks=10, seed=seed, max_batch=64))
+    first, *others = measure(subjects, data, Plan(batch=1, blocks=blocks, seed=seed, max_batch=64))
     return [speed_up(first.kept(1), other.kept(1), seed) for other in others]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import urllib.request
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.comparing import found
 from benchmarks.serving.__main__ import main
 from benchmarks.serving.load import Request, load
 from benchmarks.serving.models import examples, write_models
@@ -176,3 +178,11 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_the_benchmark_of_comparisons_tells_how_often_it_was_right(models: Path):
+    """Once, with few blocks: only that the table is whole."""
+    lines = list(found(models, repetitions=1, blocks=3))
+    assert lines[0].startswith("| model | against itself: holds 1 |")
+    for name, line in zip(("bench-student", "bench-ensemble"), lines[2:], strict=True):
+        assert re.fullmatch(rf"\| {name} \| [01] of 1 \| [\d.]+ % \| [01] of 1 \| [01] of 1 \|", line)
