@@ -33,7 +33,7 @@ SWEEP_S = 0.1
 
 
 class Batcher:
-    """Runs each model, one batch of at most `max_batch` rows at a time; `runs` counts them.
+    """Runs each model, one batch of at most `max_batch` rows at a time.
 
     At most `max_queue` rows wait for a model, so that it cannot starve the others of memory, and none of them for
     longer than `timeout_s` seconds.
@@ -43,7 +43,6 @@ class Batcher:
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._timeout_s = timeout_s
-        self.runs = 0
         self.tracing: Tracing | None = None
         self._statistics = statistics
         self._sweeping: asyncio.TimerHandle | None = None
@@ -94,7 +93,6 @@ class Batcher:
         if not batch:
             del self._lines[line.model]
             return
-        self.runs += 1
         if sum(len(job.inputs) for job in batch) <= line.model.quick_rows:
             try:
                 outcome: _Timed | Exception = _timed(line.model, batch)

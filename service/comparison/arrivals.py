@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.comparison.speed import DISCARDED, without_garbage_collection
+from service.comparison.garbage import without_garbage_collection
+from service.comparison.speed import DISCARDED
 from service.comparison.statistics import Seconds
 from service.comparison.subject import Answering
 

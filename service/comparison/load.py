@@ -8,10 +8,9 @@ meanwhile is in it.
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import cycle
 from time import perf_counter
 from typing import NamedTuple, TypeVar
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from service.comparison.client.address import Target, dial, reason
 from service.comparison.client.line import Line
 from service.comparison.client.schedule import DESCRIPTORS, Schedule
+from service.comparison.garbage import without_garbage_collection
 from service.errors import BusyError, RemoteError
 
 Seconds = NDArray[np.float64]
@@ -45,11 +45,6 @@ class Calls(NamedTuple):
     reasons: dict[str, int]
 
 
-def poisson(rate: float, seconds: float, rng: np.random.Generator) -> Seconds:
-    """Arrivals at random, `rate` a second: a Poisson process, whose arrivals, once counted, may each be anywhere."""
-    return np.sort(rng.uniform(0.0, seconds, rng.poisson(rate * seconds)))
-
-
 def closed_loop(
     target: Target,
     payloads: Sequence[bytes],
@@ -67,7 +62,7 @@ def closed_loop(
     times: list[tuple[float, float]] = []
     failed: Counter[str] = Counter()
     in_a_row = 0
-    with closing(Line(target, timeout_s)) as line, _undisturbed():
+    with closing(Line(target, timeout_s)) as line, without_garbage_collection():
         _first(target, line.open)
         started = after = perf_counter()
         for payload in cycle(payloads):
@@ -106,7 +101,7 @@ def open_loop(
         first.close()
         raise BusyError(f"this process holds {DESCRIPTORS} open files or more; expected fewer, to send at given times")
     schedule = Schedule(target, first, intended_s, connections=connections, timeout_s=timeout_s)
-    with closing(schedule), _undisturbed():
+    with closing(schedule), without_garbage_collection():
         schedule.run(payloads)
     good, latencies_s = ~np.isnan(schedule.done_s), schedule.done_s - intended_s
     failed = schedule.failed
@@ -133,15 +128,3 @@ def _most_common(failed: Counter[str]) -> dict[str, int]:
     named = dict(failed.most_common(REASONS))
     others = failed.total() - sum(named.values())
     return {**named, "others": others} if others else named
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Without the garbage collector, which would stop a call for milliseconds now and then."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

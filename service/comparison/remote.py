@@ -6,6 +6,7 @@ Legend: B batch, K classes.
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import quote
@@ -22,8 +23,7 @@ from service.model import Prediction
 from service.protocol.datatypes import NUMBERS
 
 SUM_TOLERANCE = 1e-3
-SMALLEST = 1e-30
-"""Probabilities are clamped to it before their logarithm is taken, as those of every ensemble here."""
+SMALLEST = math.exp(measures.FLOOR)
 
 Floats = NDArray[np.float32]
 

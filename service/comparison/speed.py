@@ -8,11 +8,9 @@ favouring one of them. Turns are a result of their own: `turns`.
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import cycle
 from typing import NamedTuple
 
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.comparison.energy import Meter
+from service.comparison.garbage import without_garbage_collection
 from service.comparison.statistics import Seconds
 from service.comparison.subject import Answering
 
@@ -126,15 +125,3 @@ def turns(streams: Sequence[Stream], rounds: int, rng: np.random.Generator) -> I
 def kept(latencies_s: Seconds) -> Seconds:
     """Those of a block that count: without its first tenth."""
     return latencies_s[math.ceil(DISCARDED * len(latencies_s)) :]
-
-
-@contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """A collection in mid-block would be counted against whichever model is running. It goes on between blocks."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

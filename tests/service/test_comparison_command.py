@@ -192,14 +192,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
         yield f"http://127.0.0.1:{port}", secret, folder
 
 
+def signed_in(service: tuple[str, str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Its URL, once the command has its key."""
+    monkeypatch.setenv("STILLROOM_API_KEY", service[1])
+    return service[0]
+
+
 def test_a_service_is_asked_as_a_job_and_measures_its_own_http(
     service: tuple[str, str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    url, secret, _ = service
-    monkeypatch.setenv("STILLROOM_API_KEY", secret)
+    url = signed_in(service, monkeypatch)
     arguments = ["--scenarios", "http", "--rate", "200", "--json", str(tmp_path / "r.json")]
     samples = ["--samples", str(tmp_path / "s.npz")]
     assert main(["compare", url, *PAIR, *QUICK, "--margin", "90", *arguments, *samples]) == 0
@@ -221,8 +226,7 @@ def test_a_service_is_asked_as_a_job_and_measures_its_own_http(
 def test_own_data_travel_to_a_service(
     service: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, secret, _ = service
-    monkeypatch.setenv("STILLROOM_API_KEY", secret)
+    url = signed_in(service, monkeypatch)
     data = str(own_data(tmp_path, 12))
     assert (
         main(["compare", url, *PAIR, "--data", data, "--limit", "9", *QUICK, "--json", str(tmp_path / "r.json")]) == 0
@@ -239,8 +243,7 @@ def test_pictures_travel_to_a_service_in_the_range_of_its_model(
     service: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """White is 16 for the digits, as in a folder of models here."""
-    url, secret, folder = service
-    monkeypatch.setenv("STILLROOM_API_KEY", secret)
+    url, folder = signed_in(service, monkeypatch), service[2]
     inputs, labels = examples(12)
     for index, (picture, label) in enumerate(zip(inputs, labels, strict=True)):
         (tmp_path / "own" / str(label)).mkdir(parents=True, exist_ok=True)
@@ -259,8 +262,7 @@ def test_any_two_servers_of_the_protocol_are_compared_by_their_urls(
     service: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same service stands for two: what it answers is known."""
-    url, secret, _ = service
-    monkeypatch.setenv("STILLROOM_API_KEY", secret)
+    url = signed_in(service, monkeypatch)
     arguments = [url, url, *PAIR, "--data", str(own_data(tmp_path)), *QUICK, "--rate", "200"]
     assert main(["compare", *arguments, "--json", str(tmp_path / "r.json")]) == 0
     report = json.loads((tmp_path / "r.json").read_text())
@@ -275,8 +277,7 @@ def test_any_two_servers_of_the_protocol_are_compared_by_their_urls(
 def test_a_key_is_sent_to_the_server_that_it_is_for_and_to_no_other(
     service: tuple[str, str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, secret, _ = service
-    monkeypatch.setenv("STILLROOM_API_KEY", secret)
+    url = signed_in(service, monkeypatch)
     other = url.replace("127.0.0.1", "localhost")
     assert main(["compare", url, other, *PAIR, "--data", str(own_data(tmp_path)), *QUICK]) == 2
     assert "401 this service asks for a key" in capsys.readouterr().err

@@ -150,6 +150,14 @@ def test_arrivals_are_a_poisson_process() -> None:
     assert len(poisson(0.001, 0.1, np.random.default_rng(0))) == 1
 
 
+def test_counts_of_separate_seconds_have_the_mean_and_the_variance_of_the_rate() -> None:
+    arrivals_s = poisson(200.0, 500.0, np.random.default_rng(0))
+    counts, gaps_s = np.histogram(arrivals_s, np.arange(501))[0], np.diff(arrivals_s)
+    assert counts.mean() == pytest.approx(200, rel=0.02)
+    assert counts.var() == pytest.approx(200, rel=0.2)
+    assert (gaps_s.min() >= 0, gaps_s.std() / gaps_s.mean()) == (True, pytest.approx(1, rel=0.02))
+
+
 def test_whoever_does_not_keep_up_has_a_queue_that_grows() -> None:
     assert kept_up(np.full(100, 0.5))
     assert not kept_up(np.linspace(0.0, 5.0, 100))

@@ -95,17 +95,6 @@ def test_the_garbage_collector_rests_meanwhile():
     assert (seen, gc.isenabled()) == ([False] * 4, True)
 
 
-def test_arrivals_at_random_are_a_poisson_process():
-    """Counts of separate seconds have the mean and the variance of the rate; gaps are exponential."""
-    arrivals_s = load.poisson(200.0, 500.0, np.random.default_rng(0))
-    counts = np.histogram(arrivals_s, np.arange(501))[0]
-    gaps_s = np.diff(arrivals_s)
-    assert counts.mean() == pytest.approx(200, rel=0.02)
-    assert counts.var() == pytest.approx(200, rel=0.2)
-    assert (gaps_s.min() >= 0, gaps_s.std() / gaps_s.mean()) == (True, pytest.approx(1, rel=0.02))
-    assert len(load.poisson(1.0, 0.0, np.random.default_rng(0))) == 0
-
-
 def test_no_arrivals_are_no_calls():
     """And an empty answer."""
     with scripted(lambda request: answer()) as server:

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 
 from service.comparison import load
+from service.comparison.arrivals import poisson
 from service.comparison.remote import connect
 from service.errors import InputError, RemoteError
 from service.measures import log_softmax
@@ -56,7 +57,7 @@ def test_prepared_requests_put_load_on_our_service(ours: Any, encoding: Any):
         model.encoding = encoding
         payloads = [model.request(row[np.newaxis]) for row in INPUTS]
         closed = load.closed_loop(model.target, payloads, 0.0, 20)
-        opened = load.open_loop(model.target, payloads, load.poisson(200.0, 0.2, np.random.default_rng(0)))
+        opened = load.open_loop(model.target, payloads, poisson(200.0, 0.2, np.random.default_rng(0)))
     assert (len(closed.latencies_s), closed.reasons, opened.reasons) == (20, {}, {})
     assert len(opened.latencies_s) > 10
 
