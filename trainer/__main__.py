@@ -42,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def reproduce(options: argparse.Namespace) -> int:
+def reproduce_section(options: argparse.Namespace) -> int:
     """`python -m trainer reproduce`."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as below
     from trainer.lesson import pick_device
-    from trainer.reproduce.command import Asked, reproduce_mnist
+    from trainer.reproduce.command import Asked, reproduce
+    from trainer.reproduce.mnist import MNIST
 
     asked = Asked(
         data_dir=options.data_dir,
@@ -58,7 +59,7 @@ def reproduce(options: argparse.Namespace) -> int:
         on=options.on,
         command=f"python -m trainer reproduce {options.experiment}{' --quick' if options.quick else ''}",
     )
-    reproduce_mnist(asked, Display(Console()))
+    reproduce(MNIST, asked, Display(Console()))
     return 0
 
 
@@ -148,7 +149,7 @@ def _resume_command(given: Sequence[str]) -> str:
     return shlex.join([sys.executable, "-m", "trainer", *rest, *again])
 
 
-VERBS = {"train": train, "sweep": sweep, "smallest": smallest, "cascade": cascade, "reproduce": reproduce}
+VERBS = {"train": train, "sweep": sweep, "smallest": smallest, "cascade": cascade, "reproduce": reproduce_section}
 
 if __name__ == "__main__":
     sys.exit(main())

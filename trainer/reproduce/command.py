@@ -1,32 +1,25 @@
-"""`python -m trainer reproduce mnist`: row by row, each saved at once, and a finished one not done twice."""
+"""`python -m trainer reproduce`: an experiment row by row, each saved at once, and a finished one not done twice."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from trainer.checkpoint import write_bytes
 from trainer.cluster import cluster_of
-from trainer.data.mnist import load_mnist
-from trainer.data.split import Part, Shares, Split
+from trainer.data.split import Part, Split
 from trainer.display import Display
 from trainer.errors import TrainerError
 from trainer.report import hardware
 from trainer.reproduce.lab import Lab
-from trainer.reproduce.mnist import Figure, Mnist, estimate_s
-from trainer.reproduce.plan import FULL, QUICK
-from trainer.reproduce.report import draw_plots, markdown
-from trainer.reproduce.rows import Results, Row, read_rows, write_rows
+from trainer.reproduce.rows import Figure, Results, Row, read_rows, write_rows
 from trainer.runs import open_run, run_name_of
 from trainer.stages import Workshop, examples
 
-SHARES = Shares(validation=1 / 12, test=0.0, seed=0)
-"""5,000 of the 60,000 training examples are for validation."""
 QUICK_EXAMPLES = 600
 
 
@@ -43,31 +36,51 @@ class Asked(NamedTuple):
     command: str
 
 
-def reproduce_mnist(asked: Asked, display: Display) -> Results:
-    """Makes every row that is asked for and not there, and writes `mnist.json`, `mnist.md` and plots after each.
+class Rows(NamedTuple):
+    """The rows that an experiment can make in a lab, and about how many seconds all of them take."""
+
+    figures: list[Figure]
+    estimate_s: Callable[[], float]
+
+
+class Experiment(NamedTuple):
+    """A section of the paper: its name, its data, its rows (tiny or in full), and its table and plots, written beside
+    the JSON."""
+
+    name: str
+    load: Callable[[Path | None], Split]
+    rows: Callable[[Lab, bool], Rows]
+    write: Callable[[Path, Results], None]
+
+
+def reproduce(experiment: Experiment, asked: Asked, display: Display) -> Results:
+    """Makes every row that is asked for and not there, and writes `<name>.json`, `<name>.md` and plots after each.
 
     Raises TrainerError where a row is asked for that there is not.
     """
-    split = load_mnist(asked.data_dir, SHARES)
-    plan = QUICK if asked.quick else FULL
+    split = experiment.load(asked.data_dir)
     if asked.quick:
         split = _fewer(split)
-    name = run_name_of("reproduce-mnist", [asked.quick, split.sha256(), asked.device.type])
+    name = run_name_of(f"reproduce-{experiment.name}", [asked.quick, split.sha256(), asked.device.type])
     with open_run(asked.runs_dir, name, resume=True) as folder:
         parts = examples(split.train, asked.device), examples(split.validation, asked.device)
         lab = Lab(Workshop(folder, split, *parts, asked.device, display, cluster_of(asked.on)))
-        figures = Mnist(lab, plan).figures()
+        figures, estimate_s = experiment.rows(lab, asked.quick)
         _check(asked.rows, figures)
-        path = asked.out / "mnist.json"
+        path = asked.out / f"{experiment.name}.json"
         results = Results(asked.command, hardware(asked.device), read_rows(path))
         done = {row.id for row in results.rows}
         left = [figure for figure in figures if figure.id not in done and (not asked.rows or figure.id in asked.rows)]
         if left:
-            hours = estimate_s(lab, plan) / 3600
+            hours = estimate_s() / 3600
             display.say(f"{len(left)} of {len(figures)} rows to make; all of them take about {hours:.1f} hours here")
         for figure in left:
-            results = results._replace(rows=_ordered([*results.rows, _row(figure)], figures))
-            _write(asked.out, results, figure, display)
+            row = _row(figure)
+            results = results._replace(rows=_ordered([*results.rows, row], figures))
+            write_rows(path, results)
+            experiment.write(asked.out, results)
+            values = ", ".join(f"{value:.6g}" for value in row.values)
+            display.say(f"{row.id}: {values} {row.metric.replace('_', ' ')}; {row.seconds:.0f} s")
     return results
 
 
@@ -78,7 +91,7 @@ def _row(figure: Figure) -> Row:
     return Row(
         figure.id,
         figure.title,
-        "test_errors",
+        figure.metric,
         figure.paper,
         figure.goal,
         values,
@@ -91,14 +104,6 @@ def _row(figure: Figure) -> Row:
 def _ordered(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Row]:
     order = {figure.id: place for place, figure in enumerate(figures)}
     return sorted(rows, key=lambda row: order.get(row.id, len(order)))
-
-
-def _write(out: Path, results: Results, figure: Figure, display: Display) -> None:
-    write_rows(out / "mnist.json", results)
-    write_bytes(out / "mnist.md", markdown(results).encode())
-    draw_plots(out, results)
-    (row,) = (row for row in results.rows if row.id == figure.id)
-    display.say(f"{row.id}: {', '.join(f'{value:g}' for value in row.values)} test errors; {row.seconds:.0f} s")
 
 
 def _check(asked: Sequence[str], figures: Sequence[Figure]) -> None:

@@ -1,7 +1,7 @@
 """Where experiments train: each training is named by what it is of, kept in a folder, and not done twice.
 
 It knows the stages of a run and the test set, which it shows to finished networks alone, not the experiments.
-Legend: N examples, K classes.
+Legend: R networks, N examples, K classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from service import measures
 from trainer.answers import soft_targets, teacher_of
 from trainer.data.split import Part
 from trainer.display import Display
@@ -61,10 +60,11 @@ class Lab(NamedTuple):
 
     def test_errors(self, networks: Sequence[nn.Module]) -> list[float]:
         """Of each network, on the whole test set."""
-        labels = self.workshop.split.test.labels
-        return [
-            float(measures.errors(self.logits(n, self.workshop.split.test).argmax(axis=1), labels)) for n in networks
-        ]
+        return [float((~right_N).sum()) for right_N in self.right(networks, self.workshop.split.test)]
+
+    def right(self, networks: Sequence[nn.Module], part: Part) -> NDArray[np.bool_]:
+        """Which examples each network has right, [R, N]."""
+        return np.stack([self.logits(network, part).argmax(axis=1) == part.labels for network in networks])
 
     def logits(self, network: nn.Module, part: Part) -> NDArray[np.float32]:
         """[N, K]; of an ensemble log p."""

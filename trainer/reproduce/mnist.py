@@ -9,38 +9,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.data.mnist import load_mnist
+from trainer.data.split import Shares
 from trainer.ensemble import Ensemble
 from trainer.fit import View, plain
 from trainer.objectives import Distilling, hard
 from trainer.recipe import StudentTable, Training
+from trainer.reproduce.command import Experiment, Rows
 from trainer.reproduce.lab import Lab, only
-from trainer.reproduce.plan import Plan
+from trainer.reproduce.paired import paired
+from trainer.reproduce.plan import FULL, QUICK, Plan
 from trainer.reproduce.repair import best_shift, prior_shifts, shifted
-from trainer.reproduce.rows import Chosen
+from trainer.reproduce.report import write_report
+from trainer.reproduce.rows import Figure, Measured
 from trainer.stages import Trained
 from trainer.views import Distorting, NumberedViews
 
 MEMBERS, STUDENTS, TEACHERS = 0, 5_000, 8_000
 """First seeds of the members, of students and baselines, and of the convolutional networks."""
+SHARES = Shares(validation=1 / 12, test=0.0, seed=0)
+"""5,000 of the 60,000 training examples are for validation."""
 SHIFTS = [round(0.1 * step, 1) for step in range(-150, 151)]
-
-
-class Figure(NamedTuple):
-    """How a row comes about: what it is called, the paper's figure, ours to reach, and the experiment."""
-
-    id: str
-    title: str
-    paper: float | None
-    goal: float | None
-    chosen_on: Chosen
-    measure: Callable[[], tuple[list[float], dict[str, Any]]]
 
 
 class Mnist:
@@ -102,7 +98,7 @@ class Mnist:
         views = self._views(self.plan.convolutional)
         return self.lab.answers("convolutional", self.convolutional.networks, views)
 
-    def plain(self) -> tuple[list[float], dict[str, Any]]:
+    def plain(self) -> Measured:
         """No regularisation but the epoch that validation chooses."""
         return self._errors(self._plain), {}
 
@@ -110,37 +106,37 @@ class Mnist:
     def _plain(self) -> Trained:
         return self.lab.train("plain", self.plan.plain, self.seeds, hard, self.lab.workshop.train)
 
-    def teacher(self) -> tuple[list[float], dict[str, Any]]:
+    def teacher(self) -> Measured:
         """Each of the ten by itself."""
         return self._errors(self.members), {}
 
-    def ensemble(self) -> tuple[list[float], dict[str, Any]]:
+    def ensemble(self) -> Measured:
         """One ten, and so one value."""
         errors = self.lab.test_errors([Ensemble(self.members.networks, "arithmetic")])
         return errors, {"members": len(self.members.networks), "note": "one ensemble, and so no spread"}
 
-    def distilled(self) -> tuple[list[float], dict[str, Any]]:
+    def distilled(self) -> Measured:
         """Soft targets alone, no jitter; the paired difference from the plain networks goes with it."""
         trained = self._student("distilled-t20", self.plan.distilled)
         return self._errors(trained), {"paired": self._paired(trained, self._plain)}
 
-    def controls(self) -> tuple[list[float], dict[str, Any]]:
+    def controls(self) -> Measured:
         """The small student's network and budget, hard labels."""
         return self._errors(self.convolutional), {"parameters": _parameters(self.convolutional)}
 
-    def best_student(self) -> tuple[list[float], dict[str, Any]]:
+    def best_student(self) -> Measured:
         """The same network, taught by its controls together on the views that it sees."""
         trained = self._matching("best-student", self.plan.convolutional)
         return self._errors(trained), {"parameters": _parameters(trained)}
 
-    def blunt(self) -> tuple[list[float], dict[str, Any]]:
+    def blunt(self) -> Measured:
         """784-800-800-10 on the views and the budget of the student with jitter, hard labels."""
         view = self._views(self.plan.matched).as_view(None)
         return self._errors(
             self.lab.train("jitter-control", self.plan.matched, self.seeds, hard, self.lab.workshop.train, view)
         ), {}
 
-    def matched(self) -> tuple[list[float], dict[str, Any]]:
+    def matched(self) -> Measured:
         """784-800-800-10, taught by the convolutional networks on the views that it sees."""
         return self._errors(self._matching("distilled-jitter", self.plan.matched)), {}
 
@@ -169,14 +165,9 @@ class Mnist:
     def _paired(self, trained: Trained, against: Trained) -> dict[str, Any]:
         """Errors fewer than the others' on the same test examples, with a 95 % interval over examples."""
         test = self.split.test
-        right = [
-            np.mean([self.lab.logits(n, test).argmax(axis=1) == test.labels for n in side.networks], axis=0)
-            for side in (trained, against)
-        ]
-        difference_N = right[0] - right[1]
-        half = 1.96 * difference_N.std() / np.sqrt(len(difference_N))
-        value, total = float(difference_N.mean()), len(difference_N)
-        return {"fewer_errors": value * total, "interval": [(value - half) * total, (value + half) * total]}
+        right, other = (self.lab.right(side.networks, test) for side in (trained, against))
+        value, low, high = paired(right, other).times(len(test.labels))
+        return {"fewer_errors": value, "interval": [low, high]}
 
     def _temperatures(self) -> list[Figure]:
         """A row for every width and temperature, of one seed each."""
@@ -193,7 +184,7 @@ class Mnist:
             for temperature in self.plan.temperatures
         ]
 
-    def _at(self, width: int, temperature: float) -> tuple[list[float], dict[str, Any]]:
+    def _at(self, width: int, temperature: float) -> Measured:
         settings = self.plan.small.model_copy(update={"hidden": (width, width), "temperature": temperature})
         trained = self._student("temperature", settings, seeds=self.seeds[:1])
         return self._errors(trained), {
@@ -207,7 +198,7 @@ class Mnist:
     ) -> list[Figure]:
         """Three rows: as it is, the bias chosen on the test set as the paper did, the known prior matched."""
 
-        def measure(how: str) -> Callable[[], tuple[list[float], dict[str, Any]]]:
+        def measure(how: str) -> Callable[[], Measured]:
             return lambda: self._without(name, unseen, how)
 
         return [
@@ -216,7 +207,7 @@ class Mnist:
             Figure(f"{name}_prior_bias", f"{title}, prior matched", None, goal, "validation", measure("prior")),
         ]
 
-    def _without(self, name: str, unseen: list[int], how: str) -> tuple[list[float], dict[str, Any]]:
+    def _without(self, name: str, unseen: list[int], how: str) -> Measured:
         """Students whose transfer set lacks classes; the shift moves those the fewer classes are."""
         seen = [k for k in range(len(self.split.classes)) if k not in unseen]
         trained = self._student(name.replace("_", "-"), self.plan.distilled, torch.tensor(seen))
@@ -264,3 +255,12 @@ def estimate_s(lab: Lab, plan: Plan) -> float:
 
 def _parameters(trained: Trained) -> int:
     return sum(parameter.numel() for parameter in trained.networks[0].parameters())
+
+
+def _rows(lab: Lab, quick: bool) -> Rows:
+    plan = QUICK if quick else FULL
+    return Rows(Mnist(lab, plan).figures(), partial(estimate_s, lab, plan))
+
+
+MNIST = Experiment("mnist", lambda data_dir: load_mnist(data_dir, SHARES), _rows, write_report)
+"""Section 3."""

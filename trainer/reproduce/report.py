@@ -7,8 +7,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from trainer.checkpoint import write_bytes
 from trainer.plots import save_figure
-from trainer.reproduce.rows import Results, Row
+from trainer.reproduce.rows import Results, Row, number
+
+
+def write_report(out: Path, results: Results) -> None:
+    """Writes `mnist.md` and its plot."""
+    write_bytes(out / "mnist.md", markdown(results).encode())
+    draw_plots(out, results)
 
 
 def markdown(results: Results) -> str:
@@ -40,17 +47,13 @@ def _line(row: Row) -> str:
     cells = (
         f"`{row.id}`",
         row.title,
-        _number(row.paper),
-        _number(row.goal),
+        number(row.paper),
+        number(row.goal),
         f"{row.mean:.1f}{spread} [{len(row.values)}]",
         row.chosen_on,
         f"{row.seconds:.0f} s",
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
 
 
 def _notes(rows: list[Row]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -41,6 +42,22 @@ class Row(NamedTuple):
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
+Measured = tuple[list[float], dict[str, Any]]
+"""The values of a row, one per seed, and its details."""
+
+
+class Figure(NamedTuple):
+    """How a row comes about: what it is called, the paper's figure, ours to reach, and the experiment."""
+
+    id: str
+    title: str
+    paper: float | None
+    goal: float | None
+    chosen_on: Chosen
+    measure: Callable[[], Measured]
+    metric: str = "test_errors"
+
+
 class Results(NamedTuple):
     """Everything that one command has reproduced so far."""
 
@@ -52,6 +69,11 @@ class Results(NamedTuple):
     def seconds(self) -> float:
         """Of all rows."""
         return sum(row.seconds for row in self.rows)
+
+
+def number(value: float | None) -> str:
+    """For a cell of a table."""
+    return "" if value is None else f"{value:g}"
 
 
 def read_rows(path: Path) -> list[Row]:
