@@ -107,7 +107,7 @@ def _add_places(verb: argparse.ArgumentParser) -> None:
 
 def _add_data_dir(verb: argparse.ArgumentParser) -> None:
     data = os.environ.get("STILLROOM_DATA")
-    text = "folder that holds mnist/ (default: STILLROOM_DATA; without either, MNIST is downloaded)"
+    text = "folder that holds mnist/ or emnist/ (default: STILLROOM_DATA; without either, MNIST is downloaded)"
     verb.add_argument("--data-dir", type=Path, default=Path(data) if data else None, metavar="D", help=text)
 
 

@@ -103,7 +103,7 @@ def load(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) -
     """The data of a recipe, once it is known that they can be looked at as it asks."""
     with display.stage("data", 1):
         split = load_data(recipe, recipe_dir, options.data_dir)
-        transfer = load_transfer(recipe, recipe_dir, split)
+        transfer = load_transfer(recipe, recipe_dir, options.data_dir, split)
     if transfer.left_out:
         display.say(f"transfer: left out {transfer.left_out} inputs that are validation or test examples")
     check_views(recipe, split)

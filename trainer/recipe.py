@@ -155,15 +155,15 @@ class SpecialistsTable(Table):
 class Recipe(Table):
     """A whole run.
 
-    `data` names a data set that ships (`digits`, `mnist`), an `.npz`, `.csv` or `.parquet` file, or a folder with one
-    folder of images per class, all relative to the recipe's own folder; `label` is the column of a table that holds the
-    labels. `transfer` names further inputs of the same kind, without labels: students learn from the teacher's answers
-    to them too. `teacher` names an ONNX file, or the version folder of a published model, that teaches instead of an
-    ensemble trained here. `validation` and `test` are shares of the examples, used
-    where the data bring no split of their own; `split_seed` makes that split, whatever the seed of the run.
-    `image_size` is [height, width], for a folder of images. `views` further views of every training image, slanted,
-    scaled and moved a little, join the training examples of members, student and baseline alike. A table `specialists`
-    has specialists trained and published too.
+    `data` names a data set that is known (`digits`, `mnist`, `emnist`), an `.npz`, `.csv` or `.parquet` file, or a
+    folder with one folder of images per class, all relative to the recipe's own folder; `label` is the column of a
+    table that holds the labels. `transfer` names further inputs of the same kind, without labels (`emnist` are those
+    that go with the data set): students learn from the teacher's answers to them too. `teacher` names an ONNX file, or
+    the version folder of a published model, that teaches instead of an ensemble trained here. `validation` and `test`
+    are shares of the examples, used where the data bring no split of their own; `split_seed` makes that split, whatever
+    the seed of the run. `image_size` is [height, width], for a folder of images. `views` further views of every
+    training image, slanted, scaled and moved a little, join the training examples of members, student and baseline
+    alike. A table `specialists` has specialists trained and published too.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]  # a model's name adds its role, to 128 at most
@@ -184,6 +184,8 @@ class Recipe(Table):
     def _check(self) -> Self:
         if self.validation + self.test >= 1.0:
             raise ValueError(f"validation {self.validation} + test {self.test} leave nothing to train on")
+        if self.transfer == "emnist" and self.data != "emnist":
+            raise ValueError(f'transfer = "emnist" goes with data = "emnist" alone, got data = "{self.data}"')
         if self.teacher is not None and "ensemble" in self.model_fields_set:
             raise ValueError(f"teacher = {self.teacher!r} teaches instead of an ensemble: expected no table [ensemble]")
         if self.specialists is not None and self.teacher is not None:

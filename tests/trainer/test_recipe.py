@@ -157,6 +157,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("validation = 0.0", "validation: got 0.0, expected greater than 0"),
         ("validation = 0.6\ntest = 0.4", "validation 0.6 + test 0.4 leave nothing to train on"),
         ('teacher = "t.onnx"\n[ensemble]', "teacher = 't.onnx' teaches instead of an ensemble: expected no table"),
+        ('transfer = "emnist"', 'transfer = "emnist" goes with data = "emnist" alone, got data = "digits"'),
         ("image_size = [28]", "image_size.1 is missing"),
         ("views = -1", "views: got -1, expected greater than or equal to 0"),
         ("split_seed = -1", "split_seed: got -1, expected greater than or equal to 0"),

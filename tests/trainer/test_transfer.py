@@ -31,7 +31,7 @@ def images(folder, transfer: str) -> np.ndarray:
 
 
 def _load(folder, recipe: Recipe) -> np.ndarray:
-    return load_transfer(recipe, folder, load_data(recipe, folder, None)).inputs
+    return load_transfer(recipe, folder, None, load_data(recipe, folder, None)).inputs
 
 
 @pytest.mark.parametrize("name", ["inputs", "images"])
@@ -108,12 +108,12 @@ def test_held_out_examples_are_left_out_and_counted(tmp_path):
     split = load_data(recipe, tmp_path, None)
     new = np.concatenate([FEATURES[:2] + 9, split.train.inputs])
     np.savez(tmp_path / "more.npz", inputs=np.concatenate([split.validation.inputs[:1], new, split.test.inputs]))
-    found = load_transfer(recipe, tmp_path, split)
+    found = load_transfer(recipe, tmp_path, None, split)
     assert found.left_out == 1 + len(split.test.inputs)
     np.testing.assert_array_equal(found.inputs, new)
     np.savez(tmp_path / "more.npz", inputs=split.test.inputs)
     with pytest.raises(DataError, match="all 5 inputs are validation or test examples, expected others"):
-        load_transfer(recipe, tmp_path, split)
+        load_transfer(recipe, tmp_path, None, split)
 
 
 def test_pixels_outside_the_datas_range_are_told(tmp_path):
@@ -125,7 +125,7 @@ def test_pixels_outside_the_datas_range_are_told(tmp_path):
 
 def test_no_such_set_is_told(tmp_path):
     """With what it could be."""
-    with pytest.raises(DataError, match=r"no transfer set 'more': expected an \.npz, \.csv or \.parquet file, or a"):
+    with pytest.raises(DataError, match=r"no transfer set 'more': expected emnist, an \.npz, \.csv or \.parquet file"):
         features(tmp_path, "more")
     (tmp_path / "more.csv").write_text("a\n1\n")
     with pytest.raises(DataError, match="a table goes with a table"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trainer.data.arrays import load_npz
 from trainer.data.digits import load_digits
+from trainer.data.emnist import load_emnist
 from trainer.data.images import load_folder
 from trainer.data.mnist import load_mnist
 from trainer.data.split import Part, Shares, Split
@@ -20,7 +21,7 @@ __all__ = ["Part", "Split", "load_data", "load_transfer"]
 
 
 def load_data(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
-    """The data that a recipe names; `folder` is what its paths are relative to, `data_dir` where MNIST lies.
+    """The data that a recipe names; `folder` is what its paths are relative to, `data_dir` where MNIST and EMNIST lie.
 
     Raises DataError.
     """
@@ -38,6 +39,8 @@ def _load(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
         return load_digits(shares)
     if recipe.data == "mnist":
         return load_mnist(data_dir, shares)
+    if recipe.data == "emnist":
+        return load_emnist(data_dir)
     path = folder / os.path.expanduser(recipe.data)  # noqa: PTH111 - Path's raises where there is no such user
     if path.suffix == ".npz":
         return load_npz(path, shares)
@@ -46,6 +49,6 @@ def _load(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
     if path.is_dir():
         return load_folder(path, recipe.image_size, shares)
     raise DataError(
-        f"recipe {recipe.name}: no data {recipe.data!r}: expected digits, mnist, an .npz, .csv or .parquet file, or "
-        f"a folder with one folder of images per class; {path} is none"
+        f"recipe {recipe.name}: no data {recipe.data!r}: expected digits, mnist, emnist, an .npz, .csv or .parquet "
+        f"file, or a folder with one folder of images per class; {path} is none"
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from service.errors import InputError
 from service.inputs.images import decode_image
 from trainer.data.arrays import read_npz
+from trainer.data.emnist import UNLABELLED, emnist_file
 from trainer.data.images import SUFFIXES
 from trainer.data.split import Split
 from trainer.data.tables import KINDS, SPLIT, feature_names, listed, numbers, read_table
@@ -30,16 +31,17 @@ class Transfer(NamedTuple):
     left_out: int
 
 
-def load_transfer(recipe: Recipe, folder: Path, split: Split) -> Transfer:
+def load_transfer(recipe: Recipe, folder: Path, data_dir: Path | None, split: Split) -> Transfer:
     """The inputs of the recipe's `transfer`, in the raw units of `split`; U is 0 where it names none.
 
     What equals a validation or test example is left out: what the student has learnt from can neither choose among its
-    epochs nor say how good it is. `folder` is what its paths are relative to. Raises DataError: unreadable, not like
-    the inputs of `split`, or nothing is left.
+    epochs nor say how good it is. `folder` is what its paths are relative to, `data_dir` where EMNIST lies. Raises
+    DataError: unreadable, not like the inputs of `split`, or nothing is left.
     """
     if recipe.transfer is None:
         return Transfer(split.train.inputs[:0], 0)
-    path = _path(folder, recipe.transfer)
+    named = recipe.transfer == "emnist"
+    path = emnist_file(UNLABELLED, data_dir) if named else _path(folder, recipe.transfer)
     try:
         inputs = _load(recipe, path, folder, split)
     except OSError as error:
@@ -64,8 +66,8 @@ def _load(recipe: Recipe, path: Path, folder: Path, split: Split) -> NDArray:
     if path.is_dir():
         return _load_folder(path, split)
     raise DataError(
-        f"recipe {recipe.name}: no transfer set {recipe.transfer!r}: expected an .npz, .csv or .parquet file, or a "
-        f"folder of images; {path} is none"
+        f"recipe {recipe.name}: no transfer set {recipe.transfer!r}: expected emnist, an .npz, .csv or .parquet file, "
+        f"or a folder of images; {path} is none"
     )
 
 
