@@ -48,6 +48,7 @@ def reproduce_section(options: argparse.Namespace) -> int:
     from trainer.lesson import pick_device
     from trainer.reproduce.command import Asked, reproduce
     from trainer.reproduce.mnist import MNIST
+    from trainer.reproduce.specialists import SPECIALISTS
 
     asked = Asked(
         data_dir=options.data_dir,
@@ -59,7 +60,7 @@ def reproduce_section(options: argparse.Namespace) -> int:
         on=options.on,
         command=f"python -m trainer reproduce {options.experiment}{' --quick' if options.quick else ''}",
     )
-    reproduce(MNIST, asked, Display(Console()))
+    reproduce({"mnist": MNIST, "specialists": SPECIALISTS}[options.experiment], asked, Display(Console()))
     return 0
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.cluster import Here
-from trainer.ensemble import Ensemble, predict
+from trainer.ensemble import predict
 from trainer.stages import Workshop
 from trainer.targets import shard_path, shards_of, stored_shard, stored_targets
 from trainer.views import NumberedViews
@@ -29,21 +29,21 @@ class Teacher(NamedTuple):
     answer: Callable[[Tensor], Tensor]
 
 
-def teacher_of(workshop: Workshop, ensemble: Ensemble) -> Teacher:
-    """An ensemble that was trained here."""
-    return Teacher(_weights_sha256(ensemble), EnsembleAnswers(ensemble, workshop.device))
+def teacher_of(workshop: Workshop, module: nn.Module, how: str = "") -> Teacher:
+    """A served module that was trained here; `how` is what its answers depend on beside its weights and the recipe."""
+    return Teacher(_sha256(module, how), ModuleAnswers(module, workshop.device))
 
 
 @dataclass(frozen=True)
-class EnsembleAnswers:
-    """How an ensemble answers on a device."""
+class ModuleAnswers:
+    """How a served module answers on a device."""
 
-    ensemble: Ensemble
+    module: nn.Module
     device: torch.device
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Raw inputs [B, ...] -> log-probabilities [B, K] on the CPU."""
-        return predict(self.ensemble.to(self.device), inputs)
+        return predict(self.module.to(self.device), inputs)
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def _answer(shared: Shared, view: View, rows: range) -> Tensor:
     return answer(view.views.see(inputs, torch.arange(rows.start, rows.stop, device=inputs.device), draws))
 
 
-def _weights_sha256(module: nn.Module) -> str:
-    digest = hashlib.sha256()
+def _sha256(module: nn.Module, how: str) -> str:
+    digest = hashlib.sha256(how.encode())
     for name, tensor in module.state_dict().items():
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -85,7 +85,8 @@ def _add_cascade_options(verb: argparse.ArgumentParser) -> None:
 
 def _add_reproduce_options(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
-    add("experiment", choices=("mnist",), help="which section of the paper: mnist is section 3")
+    text = "which section of the paper: mnist is section 3, specialists is section 5 on EMNIST"
+    add("experiment", choices=("mnist", "specialists"), help=text)
     add("--rows", default="", metavar="A,B", help="only these rows, and what they need (default: all)")
     add("--out", type=Path, default=Path("docs/results"), metavar="O", help="where results go (default: docs/results)")
     add("--quick", action="store_true", help="tiny networks on a few hundred examples: only that it runs")

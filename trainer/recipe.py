@@ -145,9 +145,9 @@ class SpecialistsTable(Table):
     learning_rate: Annotated[float, Field(gt=0.0)] = 3e-4
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
 
-    def training(self, ensemble: EnsembleTable) -> Training:
+    def training(self, generalist: Training) -> Training:
         """How specialists are trained."""
-        kept = {key: getattr(ensemble, key) for key in ("network", "hidden", "dropout", "precision")}
+        kept = {key: getattr(generalist, key) for key in ("network", "hidden", "dropout", "precision")}
         own = {key: getattr(self, key) for key in ("epochs", "batch_size", "learning_rate", "weight_decay")}
         return Training(**kept, **own)
 

@@ -17,7 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer import losses
@@ -117,6 +119,7 @@ def specialist_tasks(workshop: Workshop, asked: Asked) -> list[Task]:
     special_SK = labels_SK != DUSTBIN
     counts_K = torch.bincount(workshop.train.labels.cpu(), minlength=classes)
     special_S = (special_SK * counts_K).sum(dim=1)
+    half = int(special_S.max())
     offsets = [dustbin_offset(int(count), int(counts_K.sum())) for count in special_S]
     seeds = range(asked.first_seed, asked.first_seed + len(groups))
     tasks = []
@@ -124,7 +127,7 @@ def specialist_tasks(workshop: Workshop, asked: Asked) -> list[Task]:
         mine = slice(task.seeds[0] - asked.first_seed, task.seeds[-1] + 1 - asked.first_seed)
         columns = classes if asked.full else 1 + max(map(len, groups if mlp else groups[mine]))
         start = start_of(asked.generalist, asked.settings.network, groups[mine], classes, columns, full=asked.full)
-        order = HalfAndHalf(special_SK[mine], int(special_S.max()))
+        order = HalfAndHalf(special_SK[mine], half)
         task = task._replace(classes=columns, order=order, start=start)
         if asked.full:
             loss = LabelsAndSoftTargets(tuple(offsets[mine]), special_SK[mine])
@@ -133,6 +136,11 @@ def specialist_tasks(workshop: Workshop, asked: Asked) -> list[Task]:
             view = Relabelled(asked.view, labels_SK[mine])
             tasks.append(task._replace(loss=OwnOdds(tuple(offsets[mine])), view=view, labels=labels_SK[mine]))
     return tasks
+
+
+def examples_per_epoch(labels_N: NDArray[np.int64], groups: Sequence[Group]) -> int:
+    """What all specialists together see in an epoch: twice the examples of the largest group each."""
+    return 2 * len(groups) * max(int(np.isin(labels_N, group).sum()) for group in groups)
 
 
 def specialist_labels(group: Group, classes: int) -> Tensor:

@@ -14,6 +14,7 @@ from trainer.cluster import cluster_of
 from trainer.data.split import Part, Split
 from trainer.display import Display
 from trainer.errors import TrainerError
+from trainer.lesson import Data
 from trainer.report import hardware
 from trainer.reproduce.lab import Lab
 from trainer.reproduce.rows import Figure, Results, Row, read_rows, write_rows
@@ -48,7 +49,7 @@ class Experiment(NamedTuple):
     the JSON."""
 
     name: str
-    load: Callable[[Path | None], Split]
+    load: Callable[[Path | None], Data]
     rows: Callable[[Lab, bool], Rows]
     write: Callable[[Path, Results], None]
 
@@ -58,13 +59,13 @@ def reproduce(experiment: Experiment, asked: Asked, display: Display) -> Results
 
     Raises TrainerError where a row is asked for that there is not.
     """
-    split = experiment.load(asked.data_dir)
+    split, transfer = experiment.load(asked.data_dir)
     if asked.quick:
-        split = _fewer(split)
+        split, transfer = _fewer(split), transfer[:QUICK_EXAMPLES]
     name = run_name_of(f"reproduce-{experiment.name}", [asked.quick, split.sha256(), asked.device.type])
     with open_run(asked.runs_dir, name, resume=True) as folder:
         parts = examples(split.train, asked.device), examples(split.validation, asked.device)
-        lab = Lab(Workshop(folder, split, *parts, asked.device, display, cluster_of(asked.on)))
+        lab = Lab(Workshop(folder, split, *parts, asked.device, display, cluster_of(asked.on)), transfer)
         figures, estimate_s = experiment.rows(lab, asked.quick)
         _check(asked.rows, figures)
         path = asked.out / f"{experiment.name}.json"
@@ -114,10 +115,12 @@ def _check(asked: Sequence[str], figures: Sequence[Figure]) -> None:
 
 
 def _fewer(split: Split) -> Split:
-    """A few hundred examples of each part."""
+    """A few hundred examples of each part, as many of each class where there are as many."""
+    each = -(-QUICK_EXAMPLES // len(split.classes))
 
     def some(part: Part) -> Part:
-        kept = np.linspace(0, len(part.labels) - 1, min(QUICK_EXAMPLES, len(part.labels))).astype(int)
+        first = [np.flatnonzero(part.labels == label)[:each] for label in range(len(split.classes))]
+        kept = np.sort(np.concatenate(first))
         return Part(part.inputs[kept], part.labels[kept])
 
     return Split(split.name, split.classes, split.image, some(split.train), some(split.validation), some(split.test))

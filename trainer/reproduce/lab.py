@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from trainer.answers import soft_targets, teacher_of
 from trainer.data.split import Part
 from trainer.display import Display
-from trainer.ensemble import Ensemble, predict
+from trainer.ensemble import predict
 from trainer.fit import Examples, Loss, View, plain
+from trainer.heads import start_of
 from trainer.objectives import hard
-from trainer.recipe import Training
-from trainer.stages import Trained, Workshop, train_networks
+from trainer.recipe import StudentTable, Table, Training
+from trainer.stages import Trained, Workshop, tasks_of, train_networks, train_tasks
 from trainer.views import NumberedViews
 
 TRIAL = 4096
@@ -34,9 +35,10 @@ TRIAL = 4096
 
 
 class Lab(NamedTuple):
-    """A workshop, whose folder holds everything that was trained."""
+    """A workshop, whose folder holds everything that was trained, and unlabelled inputs [U, ...], possibly none."""
 
     workshop: Workshop
+    transfer: NDArray
 
     def train(
         self,
@@ -49,14 +51,28 @@ class Lab(NamedTuple):
         validation: Examples | None = None,
     ) -> Trained:
         """Trains one network per seed, or finds them. Title and settings name a training, seeds extend it."""
-        named = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
         shop = self.workshop if validation is None else self.workshop._replace(validation=validation)
-        return train_networks(shop, f"{title}-{named}", settings, seeds, loss, examples, view)
+        return train_networks(shop, named(title, settings), settings, seeds, loss, examples, view)
 
-    def answers(self, title: str, members: Sequence[nn.Module], views: NumberedViews | None = None) -> list[Tensor]:
-        """Soft targets of the members' mean over the training examples, view by view."""
+    def train_longer(self, title: str, settings: Training, network: nn.Module, seed: int, view: View) -> Trained:
+        """Goes on training a network of those settings, from the weights that it has, or finds what came of it."""
+        title, classes = named(title, settings), len(self.workshop.split.classes)
+        tasks = tasks_of(self.workshop, title, settings, [seed], hard, view)
+        start = start_of(network, settings.network, [()], classes, classes, full=True)
+        return train_tasks(self.workshop, title, [task._replace(start=start) for task in tasks], self.workshop.train)
+
+    def answers(
+        self, title: str, teacher: nn.Module, inputs: Tensor, views: NumberedViews | None = None
+    ) -> list[Tensor]:
+        """Soft targets of a served module for inputs [N, ...], view by view."""
         shop = self.workshop._replace(folder=self.workshop.folder / title)
-        return soft_targets(shop, teacher_of(shop, Ensemble(members, "arithmetic")), shop.train.inputs, views)
+        return soft_targets(shop, teacher_of(shop, teacher), inputs, views)
+
+    def views(self, settings: StudentTable) -> NumberedViews:
+        """The numbered views that such a student sees."""
+        image = self.workshop.split.image
+        background = image.range[0] if image else 0.0
+        return NumberedViews(settings.numbered_views, 0, settings.jitter, settings.mix, background, settings.distort)
 
     def test_errors(self, networks: Sequence[nn.Module]) -> list[float]:
         """Of each network, on the whole test set."""
@@ -87,6 +103,11 @@ class Lab(NamedTuple):
             start = time.perf_counter()
             train_networks(shop, "trial", settings, [0], hard, few, view)
         return time.perf_counter() - start
+
+
+def named(title: str, settings: Table) -> str:
+    """A title with a hash of the settings: other settings are another training."""
+    return f"{title}-{hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]}"
 
 
 def only(examples: Examples, kept: Tensor) -> Examples:

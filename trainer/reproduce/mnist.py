@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from trainer.data.mnist import load_mnist
 from trainer.data.split import Shares
 from trainer.ensemble import Ensemble
 from trainer.fit import View, plain
+from trainer.lesson import Data
 from trainer.objectives import Distilling, hard
 from trainer.recipe import StudentTable, Training
 from trainer.reproduce.command import Experiment, Rows
@@ -30,7 +32,7 @@ from trainer.reproduce.repair import best_shift, prior_shifts, shifted
 from trainer.reproduce.report import write_report
 from trainer.reproduce.rows import Figure, Measured
 from trainer.stages import Trained
-from trainer.views import Distorting, NumberedViews
+from trainer.views import Distorting
 
 MEMBERS, STUDENTS, TEACHERS = 0, 5_000, 8_000
 """First seeds of the members, of students and baselines, and of the convolutional networks."""
@@ -83,20 +85,21 @@ class Mnist:
     @cached_property
     def targets(self) -> Tensor:
         """What the ten say of the training examples."""
-        return self.lab.answers("ensemble", self.members.networks)[0]
+        ensemble = Ensemble(self.members.networks, "arithmetic")
+        return self.lab.answers("ensemble", ensemble, self.lab.workshop.train.inputs)[0]
 
     @cached_property
     def convolutional(self) -> Trained:
         """Convolutional networks from hard labels: the small student's controls, and teachers."""
         seeds = range(TEACHERS, TEACHERS + self.plan.seeds)
-        view = self._views(self.plan.convolutional).as_view(None)
+        view = self.lab.views(self.plan.convolutional).as_view(None)
         return self.lab.train("convolutional", self.plan.convolutional, seeds, hard, self.lab.workshop.train, view)
 
     @cached_property
     def view_targets(self) -> list[Tensor]:
         """What the convolutional networks together say of every numbered view."""
-        views = self._views(self.plan.convolutional)
-        return self.lab.answers("convolutional", self.convolutional.networks, views)
+        views, ensemble = self.lab.views(self.plan.convolutional), Ensemble(self.convolutional.networks, "arithmetic")
+        return self.lab.answers("convolutional", ensemble, self.lab.workshop.train.inputs, views)
 
     def plain(self) -> Measured:
         """No regularisation but the epoch that validation chooses."""
@@ -131,7 +134,7 @@ class Mnist:
 
     def blunt(self) -> Measured:
         """784-800-800-10 on the views and the budget of the student with jitter, hard labels."""
-        view = self._views(self.plan.matched).as_view(None)
+        view = self.lab.views(self.plan.matched).as_view(None)
         return self._errors(
             self.lab.train("jitter-control", self.plan.matched, self.seeds, hard, self.lab.workshop.train, view)
         ), {}
@@ -141,12 +144,8 @@ class Mnist:
         return self._errors(self._matching("distilled-jitter", self.plan.matched)), {}
 
     def _matching(self, title: str, settings: StudentTable) -> Trained:
-        view = self._views(settings).as_view(self.view_targets)
+        view = self.lab.views(settings).as_view(self.view_targets)
         return self.lab.train(title, settings, self.seeds, Distilling(settings), self.lab.workshop.train, view)
-
-    def _views(self, settings: StudentTable) -> NumberedViews:
-        background = self.split.image.range[0] if self.split.image else 0.0
-        return NumberedViews(settings.numbered_views, 0, settings.jitter, settings.mix, background, settings.distort)
 
     def _student(
         self, title: str, settings: StudentTable, seen: Tensor | None = None, seeds: Sequence[int] | None = None
@@ -257,10 +256,15 @@ def _parameters(trained: Trained) -> int:
     return sum(parameter.numel() for parameter in trained.networks[0].parameters())
 
 
+def _load(data_dir: Path | None) -> Data:
+    split = load_mnist(data_dir, SHARES)
+    return Data(split, split.train.inputs[:0])
+
+
 def _rows(lab: Lab, quick: bool) -> Rows:
     plan = QUICK if quick else FULL
     return Rows(Mnist(lab, plan).figures(), partial(estimate_s, lab, plan))
 
 
-MNIST = Experiment("mnist", lambda data_dir: load_mnist(data_dir, SHARES), _rows, write_report)
+MNIST = Experiment("mnist", _load, _rows, write_report)
 """Section 3."""

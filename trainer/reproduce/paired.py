@@ -5,6 +5,7 @@ Legend: N examples, R seeds.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,6 @@ class Paired(NamedTuple):
 def paired(right_RN: NDArray[np.bool_], against_RN: NDArray[np.bool_]) -> Paired:
     """From who was right where, several seeds of each: every example counts once, with its mean over seeds."""
     difference_N = right_RN.mean(axis=0) - against_RN.mean(axis=0)
-    half = Z * float(difference_N.std()) / np.sqrt(len(difference_N))
+    half = Z * float(difference_N.std()) / math.sqrt(len(difference_N))
     value = float(difference_N.mean())
     return Paired(value, value - half, value + half)
