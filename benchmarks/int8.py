@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy as np
 import torch
@@ -36,8 +35,9 @@ from numpy.typing import NDArray
 
 from service.comparison import speed
 from service.comparison.statistics import Seconds, mean, speed_up
+from service.comparison.subject import Answering
 from service.machine import processor, usable_cpus
-from service.model import Model, open_session
+from service.model import Prediction, open_session
 from trainer.ensemble import Single
 from trainer.export import to_onnx
 from trainer.networks import Normalise, Stack
@@ -56,9 +56,9 @@ class Graph:
     def __init__(self, graph: bytes) -> None:
         self._session = open_session(graph, device="cpu", threads=1)
 
-    def run(self, inputs: NDArray[np.float32]) -> object:
-        """Both outputs for float32 [B, 28, 28]."""
-        return self._session.run(["probabilities", "logits"], {"input": inputs})
+    def run(self, inputs: NDArray[np.float32]) -> Prediction:
+        """Both outputs for float32 [B, ...]."""
+        return Prediction(*self._session.run(["probabilities", "logits"], {"input": inputs}))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -92,10 +92,10 @@ def table(sizes: Sequence[int], inputs: NDArray[np.float32], rounds: int, rng: n
 
 
 def timed(
-    graphs: Sequence[Graph], batches: Sequence[NDArray[np.float32]], rounds: int, rng: np.random.Generator
+    graphs: Sequence[Answering], batches: Sequence[NDArray[np.float32]], rounds: int, rng: np.random.Generator
 ) -> list[list[Seconds]]:
     """Each graph's blocks of seconds a call, the graphs warmed up and in random order."""
-    streams = [speed.Stream(cast(Model, graph), batches) for graph in graphs]
+    streams = [speed.Stream(graph, batches) for graph in graphs]
     for stream in streams:
         speed.warm_up(stream)
     blocks: list[list[Seconds]] = [[] for _ in graphs]
