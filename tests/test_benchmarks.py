@@ -1,11 +1,25 @@
-"""The benchmarks of training run, at a tiny scale; nothing is timed here."""
+"""The benchmarks of training, int8 and specialists run, at a tiny scale; nothing is timed here."""
 
 from __future__ import annotations
+
+from itertools import islice
 
 import pytest
 import torch
 
 from benchmarks import int8, textbook, textbrewer_loop, training
+from benchmarks.specialists import __main__ as specialists
+from benchmarks.specialists import answers, combining
+from benchmarks.specialists.data import emnist_shaped
+from benchmarks.specialists.descent import Setting, descent, steps_needed
+from benchmarks.specialists.mixture import Mixture
+from trainer import stages
+from trainer.combination import Votes, combine, descend
+from trainer.fit import Batch, fit, score
+from trainer.modules import Module
+from trainer.networks import normalise_for
+from trainer.objectives import hard
+from trainer.recipe import Training
 
 
 def test_every_row_of_the_training_benchmarks_is_measured_or_says_why_not():
@@ -60,3 +74,75 @@ def test_the_int8_benchmark_prints_a_row_for_every_batch(capsys):
     int8.main(["--quick"])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ") and "[" in line]
     assert [row.split("|")[1].strip() for row in rows] == ["1", "32", "64"]
+
+
+def test_a_mixture_of_experts_is_the_gates_mean_of_their_distributions():
+    """p = sum of g_s p_s, and the training loop's loss of it is -log p of the label."""
+    torch.manual_seed(0)
+    made, inputs, labels = Mixture([5, 4, 3], 2), torch.rand(6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+    gate = made.gate(inputs).softmax(dim=-1)
+    p = sum(gate[:, s, None] * expert(inputs).softmax(dim=-1) for s, expert in enumerate(made.experts))
+    torch.testing.assert_close(made(inputs).exp(), p)
+    loss = hard(made(inputs)[None], Batch(inputs[None], labels[None], None))
+    torch.testing.assert_close(loss, -p[torch.arange(6), labels].log().mean()[None])
+
+
+def test_the_training_loop_teaches_a_mixture(tmp_path):
+    """Validation errors fall: experts and gate learn in the one loop, as one network."""
+    split = emnist_shaped(4, 400, 80, 4)
+    train, validation = (stages.examples(part, torch.device("cpu")) for part in (split.train, split.validation))
+    torch.manual_seed(0)
+    made = Module(Mixture([784, 8, 4], 3), normalise_for(split.train.inputs, None))
+    before = int(score(made, validation)[0])
+    settings = Training(hidden=(8,), epochs=3, batch_size=20)
+    choice = fit(made, train, validation, hard, settings, [0], tmp_path / "checkpoint", lambda _: None)
+    assert choice.errors[0] < before / 2
+
+
+@pytest.mark.parametrize("apart", [1.0, 10.0])
+def test_gradient_descent_ends_where_the_combination_does(apart):
+    """With the best setting, on images that it gets there; without momentum it is the trainer's own yardstick."""
+    groups = [(0, 1, 2, 3), (2, 3, 4, 5), (4, 5, 6, 7)]
+    case = answers.drawn(groups, 9, 12, apart, 0)
+    solved = combining.solve(case, 9, 2, 500)
+    votes = solved.combined.votes(case.answers_NT)
+    exact = combine(votes, "newton", combining.REFERENCE)
+    there = solved.needed_N <= 500
+    assert int(there.sum()) >= 6
+    found = next(islice(descent(votes, solved.setting), 5_000, None))
+    torch.testing.assert_close(found[there], exact[there], atol=1e-4, rtol=0)
+    assert solved.residual < 1e-6
+    assert solved.error <= 1e-4
+    plain = next(islice(descent(votes, Setting(1.0, 0.0)), 29, None))
+    start = votes.given_BK / votes.given_BK.sum(dim=-1, keepdim=True)
+    own = [Votes(*(tensor[row : row + 1] for tensor in votes)) for row in range(12)]
+    rows = [descend(each, start[row : row + 1], 30, 1.0 / float(each.models)) for row, each in enumerate(own)]
+    torch.testing.assert_close(plain, torch.cat(rows))
+
+
+def test_images_are_counted_until_their_first_step_within_the_tolerance():
+    """One step less is off by more; who is not there at the bound is counted as one above it."""
+    case = answers.drawn([(0, 1, 2), (2, 3, 4)], 6, 8, 1.0, 0)
+    votes = answers.combination_of(case, 6, 1).votes(case.answers_NT)
+    exact = combine(votes, "newton", combining.REFERENCE)
+    setting = Setting(2.0, 0.0)
+    needed = steps_needed(votes, exact, setting, 200)
+    errors = torch.stack([(q - exact).abs().amax(dim=-1) for q in islice(descent(votes, setting), 200)])
+    for image, number in enumerate(needed.tolist()):
+        assert (errors[: number - 1, image] > 1e-4).all()
+        assert number == 201 or errors[number - 1, image] <= 1e-4
+    assert 0 < int((needed == 201).sum()) < len(needed)
+
+
+def test_the_benchmark_of_specialists_prints_both_comparisons(capsys):
+    """Four trainings with their ratios; how far either combination gets, and its time in both runtimes."""
+    specialists.main(["--quick"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    trainings, solved, timed = rows[2:6], rows[8:9], rows[11:]
+    assert [row[0].split()[0] for row in trainings] == ["the", "all", "the", "a"]
+    assert all("[" in row[2] for row in trainings)
+    assert [row[0] for row in solved] == ["of trained networks"]
+    asked = [[name, batch] for name in ("onnxruntime", "PyTorch") for batch in ("1", "64")]
+    assert [row[1:3] for row in timed] == asked
+    assert all("[" in row[-1] for row in timed)
