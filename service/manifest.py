@@ -115,8 +115,8 @@ class Metrics(Frozen):
     """What the model reached on the held-out test set, which was touched once.
 
     `accuracy_interval` is the 95 % Wilson interval; `agreement` is the share of examples on which it gives the
-    ensemble's label, null for the ensemble itself; `cpu_ms_per_image` is one row at a time through onnxruntime on
-    the machine that exported it.
+    label of the model that taught the students of its run, null for that one itself; `cpu_ms_per_image` is one row at a
+    time through onnxruntime on the machine that exported it.
     """
 
     examples: Annotated[int, Field(ge=1)]

@@ -63,7 +63,7 @@ def _add_sweep_options(verb: argparse.ArgumentParser) -> None:
 def _add_smallest_options(verb: argparse.ArgumentParser) -> None:
     _add_options(verb)
     add = verb.add_argument
-    text = "points of accuracy that it may be below the ensemble (default: 0.1, where no other limit is given)"
+    text = "points of accuracy that it may be below its teacher (default: 0.1, where no other limit is given)"
     add("--tolerance", type=_positive, metavar="P", help=text)
     add("--parameters", type=_positive, metavar="N", help="at most so many parameters")
     add("--bytes", type=_positive, metavar="N", help="at most so many bytes of the graph")

@@ -36,41 +36,41 @@ class Candidate(NamedTuple):
 COLUMNS = ("student", "form", "accuracy", "below", "parameters", "size", "p99 ms")
 
 
-def cells(candidate: Candidate, ensemble: float) -> tuple[str, ...]:
+def cells(candidate: Candidate, teacher: float) -> tuple[str, ...]:
     """A line of the table, in the order of COLUMNS."""
     return (
         "-".join(map(str, candidate.hidden)) or "none",
         candidate.form,
         f"{candidate.accuracy:.2%}",
-        f"{100 * (ensemble - candidate.accuracy):.2f}",
+        f"{100 * (teacher - candidate.accuracy):.2f}",
         f"{candidate.parameters:,}",
         decimal(candidate.bytes),
         f"{candidate.p99_ms:.4f}",
     )
 
 
-def table(candidates: Sequence[Candidate], ensemble: float) -> Table:
+def table(candidates: Sequence[Candidate], teacher: float) -> Table:
     """All of them on the terminal, by their size."""
     shown = Table(*COLUMNS, box=SIMPLE_HEAD, padding=0, show_edge=False)
     for column in shown.columns:
         column.justify, column.no_wrap = "right", True
     for candidate in sorted(candidates, key=lambda candidate: candidate.bytes):
-        shown.add_row(*cells(candidate, ensemble))
+        shown.add_row(*cells(candidate, teacher))
     return shown
 
 
-def write_candidates(folder: Path, candidates: Sequence[Candidate], ensemble: float, where: str) -> None:
+def write_candidates(folder: Path, candidates: Sequence[Candidate], teacher: float, where: str) -> None:
     """`smallest.json`, `.md` and `.png`."""
-    facts = {"hardware": where, "ensemble": ensemble, "candidates": [c._asdict() for c in candidates]}
-    lines = [COLUMNS, ("---:",) * len(COLUMNS), *(cells(candidate, ensemble) for candidate in candidates)]
+    facts = {"hardware": where, "teacher": teacher, "candidates": [c._asdict() for c in candidates]}
+    lines = [COLUMNS, ("---:",) * len(COLUMNS), *(cells(candidate, teacher) for candidate in candidates)]
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    note = f"Accuracy on validation; below: points below the ensemble, {ensemble:.2%}; p99: a row, one thread; {where}."
+    note = f"Accuracy on validation; below: points below the teacher, {teacher:.2%}; p99: a row, one thread; {where}."
     write_bytes(folder / "smallest.md", f"{rows}\n\n{note}\n".encode())
     write_bytes(folder / "smallest.json", json.dumps(facts, indent=1).encode())
-    _draw(folder / "smallest.png", candidates, ensemble)
+    _draw(folder / "smallest.png", candidates, teacher)
 
 
-def _draw(path: Path, candidates: Sequence[Candidate], ensemble: float) -> None:
+def _draw(path: Path, candidates: Sequence[Candidate], teacher: float) -> None:
     """Accuracy against bytes and against latency, with the frontier: those that no other one beats in both."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels: np.ndarray = figure.subplots(1, 2, sharey=True)
@@ -81,7 +81,7 @@ def _draw(path: Path, candidates: Sequence[Candidate], ensemble: float) -> None:
             axes.scatter(sizes, accuracies, color=colour, label=form)
         line = frontier([(getattr(c, key), c.accuracy) for c in candidates])
         axes.step([x for x, _ in line], [100 * y for _, y in line], where="post", color="#999999", label="frontier")
-        axes.axhline(100 * ensemble, color="#999999", linestyle=":", label="ensemble")
+        axes.axhline(100 * teacher, color="#999999", linestyle=":", label="teacher")
         axes.set(xscale="log", xlabel=label)
     panels[0].set_ylabel("validation accuracy, %")
     panels[0].legend()

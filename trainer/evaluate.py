@@ -78,61 +78,66 @@ class Row(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """What distilling brought: the share of the ensemble's gain over the baseline that the student keeps.
+    """What distilling brought: the share of the teacher's gain over the baseline that the student keeps.
 
-    `kept` is (student - baseline) / (ensemble - baseline) in accuracy; None where the interval of the denominator
+    `kept` is (student - baseline) / (teacher - baseline) in accuracy; None where the interval of the denominator
     holds 0 or is below it: a share of nothing, or of a loss, is not a figure.
     """
 
     kept: Estimate | None
-    ensemble: Estimate
+    teacher: Estimate
     student: Estimate
 
 
 class Results(NamedTuple):
     """Rows: ensemble, member (the mean of those that were trained here), baseline, student; and the gain.
 
-    `member` is the row of the one member that is published; the table has the mean, which says more.
+    `member` is the row of the one member that is published; the table has the mean, which says more. Agreement and gain
+    are with and of the model of the role `teacher`.
     """
 
     rows: list[Row]
     gain: Gain
     member: Row | None = None
+    teacher: Role = "ensemble"
 
 
-def evaluate(contenders: Sequence[Contender], members: Sequence[nn.Module], test: Part) -> Results:
+def evaluate(
+    contenders: Sequence[Contender], members: Sequence[nn.Module], test: Part, teacher: Role = "ensemble"
+) -> Results:
     """Measures every contender through the graph that will be served, and, for the spread over seeds, the networks of
     each kind in PyTorch. Nothing is chosen by what comes out."""
     log_p = {contender.label: through_graph(contender.exported.graph, test) for contender in contenders}
     labels = {label: log_p_NK.argmax(axis=1) for label, log_p_NK in log_p.items()}
-    found = {c.label: _row(c, log_p[c.label], test, labels["ensemble"]) for c in contenders}
+    teacher_N = labels[teacher]
+    found = {c.label: _row(c, log_p[c.label], test, None if c.role == teacher else teacher_N) for c in contenders}
     member = found.pop("member", None)
     rows = list(found.values())
     if members:
-        rows.insert(1, _member_row(members, test, labels["ensemble"]))
-    return Results(rows, gain_kept(labels["student"], labels["baseline"], labels["ensemble"], test.labels), member)
+        rows.insert(1, _member_row(members, test, teacher_N))
+    return Results(rows, gain_kept(labels["student"], labels["baseline"], teacher_N, test.labels), member, teacher)
 
 
-def gain_kept(student_N: Labels, baseline_N: Labels, ensemble_N: Labels, labels_N: Labels) -> Gain:
+def gain_kept(student_N: Labels, baseline_N: Labels, teacher_N: Labels, labels_N: Labels) -> Gain:
     """The gain from predicted labels [N] on the same examples; a loss is no gain to keep a share of."""
-    ensemble = measures.accuracy_difference(ensemble_N, baseline_N, labels_N)
+    teacher = measures.accuracy_difference(teacher_N, baseline_N, labels_N)
     student = measures.accuracy_difference(student_N, baseline_N, labels_N)
-    known = ensemble.value > 0 and ensemble.interval.low > 0
-    right = [(predicted_N == labels_N).astype(int) for predicted_N in (student_N, baseline_N, ensemble_N)]
-    return Gain(_share(right[0] - right[1], right[2] - right[1]) if known else None, ensemble, student)
+    known = teacher.value > 0 and teacher.interval.low > 0
+    right = [(predicted_N == labels_N).astype(int) for predicted_N in (student_N, baseline_N, teacher_N)]
+    return Gain(_share(right[0] - right[1], right[2] - right[1]) if known else None, teacher, student)
 
 
-def _share(student_N: Labels, ensemble_N: Labels) -> Estimate:
-    """sum(student) / sum(ensemble) of what each example adds to the two gains (-1, 0 or 1).
+def _share(student_N: Labels, teacher_N: Labels) -> Estimate:
+    """sum(student) / sum(teacher) of what each example adds to the two gains (-1, 0 or 1).
 
     Its 95 % interval is the percentile bootstrap over examples: only how often each of the nine pairs occurs matters.
     """
-    pairs, counts = np.unique(np.stack([student_N, ensemble_N]), axis=1, return_counts=True)
+    pairs, counts = np.unique(np.stack([student_N, teacher_N]), axis=1, return_counts=True)
     drawn = np.random.default_rng(0).multinomial(len(student_N), counts / len(student_N), size=RESAMPLES)
-    student, ensemble = (drawn * pairs[row] for row in (0, 1))
-    shares = student.sum(axis=1)[(gains := ensemble.sum(axis=1)) > 0] / gains[gains > 0]
+    student, teacher = (drawn * pairs[row] for row in (0, 1))
+    shares = student.sum(axis=1)[(gains := teacher.sum(axis=1)) > 0] / gains[gains > 0]
     low, high = np.quantile(shares, (0.025, 0.975))
-    return Estimate(float(student_N.sum() / ensemble_N.sum()), Interval(float(low), float(high)))
+    return Estimate(float(student_N.sum() / teacher_N.sum()), Interval(float(low), float(high)))
 
 
 def through_graph(graph: bytes, part: Part, batch_size: int = 1024) -> Floats:
@@ -143,11 +148,9 @@ def through_graph(graph: bytes, part: Part, batch_size: int = 1024) -> Floats:
     return measures.log_softmax(np.concatenate([session.run(["logits"], {"input": batch})[0] for batch in batches]))
 
 
-def _row(contender: Contender, log_p_NK: Floats, test: Part, ensemble_N: Labels) -> Row:
-    predicted_N = log_p_NK.argmax(axis=1)
-    examples = len(test.labels)
+def _row(contender: Contender, log_p_NK: Floats, test: Part, teacher_N: Labels | None) -> Row:
+    predicted_N, examples = log_p_NK.argmax(axis=1), len(test.labels)
     low, high = measures.accuracy(predicted_N, test.labels).interval
-    is_ensemble = contender.role == "ensemble"
     return Row(
         role=contender.label,
         examples=examples,
@@ -155,7 +158,7 @@ def _row(contender: Contender, log_p_NK: Floats, test: Part, ensemble_N: Labels)
         errors_interval=Interval((1 - high) * examples, (1 - low) * examples),
         nll=measures.nll(log_p_NK, test.labels),
         ece=measures.ece(log_p_NK, test.labels),
-        agreement=None if is_ensemble else measures.agreement(predicted_N, ensemble_N),
+        agreement=None if teacher_N is None else measures.agreement(predicted_N, teacher_N),
         spread=_spread([measures.errors(_labels(network, test), test.labels) for network in contender.alike]),
         parameters=contender.exported.parameters,
         bytes=len(contender.exported.graph),
@@ -163,7 +166,7 @@ def _row(contender: Contender, log_p_NK: Floats, test: Part, ensemble_N: Labels)
     )
 
 
-def _member_row(members: Sequence[nn.Module], test: Part, ensemble_N: Labels) -> Row:
+def _member_row(members: Sequence[nn.Module], test: Part, teacher_N: Labels) -> Row:
     log_p = [measures.log_softmax(_logits(member, test)) for member in members]
     predicted = [log_p_NK.argmax(axis=1) for log_p_NK in log_p]
     errors = [measures.errors(predicted_N, test.labels) for predicted_N in predicted]
@@ -174,7 +177,7 @@ def _member_row(members: Sequence[nn.Module], test: Part, ensemble_N: Labels) ->
         errors_interval=None,
         nll=statistics.fmean(measures.nll(log_p_NK, test.labels) for log_p_NK in log_p),
         ece=statistics.fmean(measures.ece(log_p_NK, test.labels) for log_p_NK in log_p),
-        agreement=statistics.fmean(measures.agreement(predicted_N, ensemble_N) for predicted_N in predicted),
+        agreement=statistics.fmean(measures.agreement(predicted_N, teacher_N) for predicted_N in predicted),
         spread=_spread(errors),
         parameters=parameters(members[0]),
         bytes=None,

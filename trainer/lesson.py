@@ -1,4 +1,4 @@
-"""What is learnt in a run: its data, its teacher, and what the teacher says of the transfer set.
+"""What is learnt in a run: its data, who may teach, and what the teacher says of the transfer set.
 
 It knows what comes before a student; training one, a sweep of many, or the smallest that will do are other files.
 """
@@ -27,8 +27,9 @@ from trainer.modules import source_sha256
 from trainer.objectives import Distilling, hard
 from trainer.recipe import Recipe, StudentTable
 from trainer.runs import open_run, run_name
+from trainer.specialise import specialise
 from trainer.stages import Task, Trained, Workshop, examples, spread, tasks_of, train_networks
-from trainer.teachers import TaughtBy, given_teacher, trained_teacher
+from trainer.teachers import Tutor, given_teacher, trained_teacher
 from trainer.views import NumberedViews, affine_views
 
 SEEDS_PER_RUN, STUDENT_SEEDS, SPECIALIST_SEEDS = 10_000, 5_000, 8_000
@@ -56,19 +57,17 @@ class Data(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """A workshop, who teaches, the examples [N] that students learn from, and the soft targets of each view of them."""
+    """A workshop, who may teach, who does, the examples [N] that students learn from, and the soft targets of each view
+    of them."""
 
     workshop: Workshop
-    taught_by: TaughtBy
+    ensemble: Tutor
+    specialists: Tutor | None
+    teacher: Tutor
     taught: Examples
     views: NumberedViews | None
     targets: list[Tensor]
     first_seed: int
-
-    @property
-    def specialist_seed(self) -> int:
-        """Of the first specialist."""
-        return self.first_seed - STUDENT_SEEDS + SPECIALIST_SEEDS
 
     @property
     def _view(self) -> View:
@@ -114,7 +113,8 @@ def load(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) -
 def open_lesson(
     recipe: Recipe, recipe_dir: Path, options: Options, display: Display, data: Data, kind: str = ""
 ) -> Iterator[Lesson]:
-    """A run's folder, `<recipe><kind>-seed<S>-<hash>`, with the teacher trained, or read, and asked."""
+    """A run's folder, `<recipe><kind>-seed<S>-<hash>`, with ensemble and specialists trained, or a teacher read,
+    and the one that teaches asked."""
     device = pick_device(options.device)
     sha256 = _sha256(recipe, *data)
     name = run_name(recipe, data_sha256=sha256, seed=options.seed, device=device.type, kind=kind)
@@ -125,10 +125,12 @@ def open_lesson(
         workshop = Workshop(folder, data.split, train, validation, device, display, cluster_of(options.on))
         first = options.seed * SEEDS_PER_RUN
         seeds = range(first, first + recipe.ensemble.members)
-        taught_by = given_teacher(workshop, recipe, recipe_dir) or trained_teacher(workshop, recipe, seeds)
+        ensemble = given_teacher(workshop, recipe, recipe_dir) or trained_teacher(workshop, recipe, seeds)
+        specialists = specialise(workshop, recipe, ensemble, first + SPECIALIST_SEEDS)
+        teacher = specialists if specialists and recipe.taught_by == "specialists" else ensemble
         taught, views = with_transfer(train, data.transfer), student_views(recipe, data.split)
-        targets = soft_targets(workshop, taught_by.teacher, taught.inputs, views)
-        yield Lesson(workshop, taught_by, taught, views, targets, first + STUDENT_SEEDS)
+        targets = soft_targets(workshop, teacher.teacher, taught.inputs, views)
+        yield Lesson(workshop, ensemble, specialists, teacher, taught, views, targets, first + STUDENT_SEEDS)
 
 
 def pick_device(asked: str) -> torch.device:

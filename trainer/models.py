@@ -100,7 +100,7 @@ def model_names(recipe: Recipe) -> list[str]:
 def publish_all(
     models_dir: Path, recipe: Recipe, workshop: Workshop, contenders: Sequence[Contender], results: Results
 ) -> list[Manifest]:
-    """Publishes each contender, the teacher first, so that the student can name it. What a resumed run has already
+    """Publishes each contender, the teacher before its student, which names it. What a resumed run has already
     published is left as it is."""
     rows = {row.role: row for row in results.rows} | ({"member": results.member} if results.member else {})
     path = workshop.folder / "published.json"
@@ -116,7 +116,7 @@ def publish_all(
             manifests.append(manifest)
             record[contender.label] = [manifest.name, manifest.version]
             write_bytes(path, json.dumps(record).encode())
-            if contender.role == "ensemble":
+            if contender.role == recipe.taught_by:
                 teacher = Reference(name=manifest.name, version=manifest.version, sha256=contender.exported.sha256)
             advance(len(manifests), f"{manifest.name}/{manifest.version}")
     return manifests

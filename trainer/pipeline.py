@@ -9,14 +9,13 @@ from pathlib import Path
 
 from service.manifest import Manifest
 from trainer.display import Display
-from trainer.evaluate import Contender, evaluate
+from trainer.evaluate import evaluate
 from trainer.lesson import Lesson, Options, load, open_lesson
 from trainer.models import contenders_of, model_names, publish_all, reduced_students
 from trainer.plots import draw_plots
 from trainer.publish import check_repository
 from trainer.recipe import Recipe
 from trainer.report import hardware, show_results, write_results
-from trainer.specialise import specialise
 from trainer.stages import Trained
 
 
@@ -27,27 +26,18 @@ def train(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) 
     with open_lesson(recipe, recipe_dir, options, display, data) as lesson:
         students = lesson.student("student", recipe.student, recipe.student.seeds)
         baselines = lesson.baseline("baseline", recipe.student, recipe.student.seeds)
-        specialists = specialise(lesson.workshop, recipe, lesson.taught_by, lesson.specialist_seed)
-        return finish(lesson, recipe, students, baselines, options.models_dir, specialists)
+        return finish(lesson, recipe, students, baselines, options.models_dir)
 
 
-def finish(
-    lesson: Lesson,
-    recipe: Recipe,
-    students: Trained,
-    baselines: Trained,
-    models_dir: Path,
-    specialists: Contender | None = None,
-) -> list[Manifest]:
+def finish(lesson: Lesson, recipe: Recipe, students: Trained, baselines: Trained, models_dir: Path) -> list[Manifest]:
     """Exports, judges on the test set, publishes, draws and shows what was trained."""
-    workshop, teacher, display = lesson.workshop, lesson.taught_by, lesson.workshop.display
+    workshop, members, display = lesson.workshop, lesson.ensemble.members, lesson.workshop.display
     where = hardware(workshop.device)
-    ensemble = Contender("ensemble", teacher.exported, teacher.seeds, [])
-    contenders = contenders_of(workshop, ensemble, teacher.members, students, baselines)
+    contenders = contenders_of(workshop, lesson.ensemble.contender, members, students, baselines)
     contenders += reduced_students(recipe, workshop, contenders[-1])
-    contenders[1:1] = [specialists] if specialists else []
+    contenders[1:1] = [lesson.specialists.contender] if lesson.specialists else []
     with display.stage("test", 1):
-        results = evaluate(contenders, teacher.members, workshop.split.test)
+        results = evaluate(contenders, members, workshop.split.test, recipe.taught_by)
     manifests = publish_all(models_dir, recipe, workshop, contenders, results)
     with display.stage("plots", 1):
         draw_plots(workshop.folder, workshop, contenders, results, recipe.student.temperature)

@@ -40,7 +40,7 @@ def draw_plots(
     logits = {c.role: through_graph(c.exported.graph, split.validation) for c in contenders if not c.reduced}
     save_figure(_accuracy_against_size(results.rows), folder / "accuracy-size.png")
     save_figure(_reliability(logits, split.validation), folder / "reliability.png")
-    save_figure(_soft_targets(logits["ensemble"], split, temperature), folder / "soft-targets.png")
+    save_figure(_soft_targets(logits, results.teacher, split, temperature), folder / "soft-targets.png")
 
 
 def _accuracy_against_size(rows: Sequence[Row]) -> Figure:
@@ -85,10 +85,12 @@ def _reliability(logits: Mapping[Role, NDArray[np.floating]], part: Part) -> Fig
     return figure
 
 
-def _soft_targets(log_p_NK: NDArray[np.floating], split: Split, temperature: float) -> Figure:
+def _soft_targets(
+    logits: Mapping[Role, NDArray[np.floating]], teacher: Role, split: Split, temperature: float
+) -> Figure:
     """The images whose softened targets say most: of those classified rightly, the ones with the largest entropy."""
     part = split.validation
-    log_p_NK = measures.log_softmax(log_p_NK)
+    log_p_NK = measures.log_softmax(logits[teacher])
     entropy_N = -(np.exp(log_p_NK) * log_p_NK).sum(axis=1)
     right_N = log_p_NK.argmax(axis=1) == part.labels
     telling = np.argsort(np.where(right_N, -entropy_N, np.inf))[:TELLING]
@@ -99,13 +101,13 @@ def _soft_targets(log_p_NK: NDArray[np.floating], split: Split, temperature: flo
         picture(line[0], part.inputs[index], split, int(part.labels[index]))
         for axes, at in zip(line[1:], temperatures, strict=True):
             probabilities_K = np.exp(measures.log_softmax(log_p_NK[index], at))
-            axes.bar(range(len(split.classes)), probabilities_K, color=COLOURS["ensemble"])
+            axes.bar(range(len(split.classes)), probabilities_K, color=COLOURS[teacher])
             axes.set(ylim=(0, 1), yticks=(0, 1))
             if len(split.classes) <= 12:
                 axes.set_xticks(range(len(split.classes)), split.classes, parse_math=False)
     for axes, at in zip(panels[0, 1:], temperatures, strict=True):
         axes.set_title(f"T = {at:g}")
-    figure.suptitle("Soft targets of the ensemble")
+    figure.suptitle(f"Soft targets of the {teacher}")
     return figure
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from service.manifest import NAME_PATTERN
+from service.manifest import NAME_PATTERN, Role
 from trainer.errors import RecipeError
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -129,8 +129,9 @@ class SpecialistsTable(Table):
     `standardise` groups are of the correlation of predictions, and not of their covariance.
     `top_classes` of the generalist's most probable classes choose who is asked. `generalists` members of the ensemble
     are full models beside the specialists, all of which start from the first. With `full_softmax` specialists keep all
-    classes and learn the generalist's soft targets for those that are not special (section 6.1). Network,
-    widths, dropout, precision, jitter and distortions are the ensemble's.
+    classes and learn the generalist's soft targets for those that are not special (section 6.1). Where they `teach`,
+    students learn from the combination and not from the ensemble, which distils it back into one network (what section
+    8 leaves open). Network, widths, dropout, precision, jitter and distortions are the ensemble's.
     """
 
     number: Positive = 3
@@ -140,6 +141,7 @@ class SpecialistsTable(Table):
     top_classes: Positive = 1
     generalists: Positive = 1
     full_softmax: bool = False
+    teach: bool = False
     epochs: Positive = 20
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 3e-4
@@ -198,6 +200,15 @@ class Recipe(Table):
                 f"{self.ensemble.members} members of the ensemble"
             )
         return self
+
+    @property
+    def taught_by(self) -> Role:
+        """The role of the model that students learn from."""
+        return "specialists" if self.specialists is not None and self.specialists.teach else "ensemble"
+
+    def for_students(self) -> Self:
+        """The same without specialists that teach nobody."""
+        return self if self.taught_by == "specialists" else self.model_copy(update={"specialists": None})
 
 
 def shipped() -> list[str]:

@@ -44,26 +44,27 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def notes(results: Results, where: str) -> list[str]:
-    """What the table's figures mean, and the share of the ensemble's gain that the student keeps, in sentences.
+    """What the table's figures mean, and the share of its teacher's gain that the student keeps, in sentences.
 
     `where` is the hardware that the time was measured on.
     """
-    gain = results.gain
+    gain, teacher = results.gain, results.teacher
+    its = "specialists'" if teacher == "specialists" else f"{teacher}'s"
     return [
-        f"Accuracy above the baseline (paired, 95 %): ensemble {_points(gain.ensemble)}, "
-        f"student {_points(gain.student)}. {_kept(gain)}",
+        f"Accuracy above the baseline (paired, 95 %): {teacher} {_points(gain.teacher)}, "
+        f"student {_points(gain.student)}. {_kept(gain, its)}",
         f"Errors are of {results.rows[0].examples} test examples, in brackets the 95 % Wilson interval; a member: the "
         f"mean over all. Over seeds: mean ± standard deviation{_counts(results.rows)}. NLL in nats; ECE: 15 bins; "
-        f"agree: share of labels that are the ensemble's; ms: one image on one CPU thread, median ({where}).",
+        f"agree: share of labels that are the {its}; ms: one image on one CPU thread, median ({where}).",
     ]
 
 
-def _kept(gain: Gain) -> str:
+def _kept(gain: Gain, its: str) -> str:
     if gain.kept is not None:
         low, high = gain.kept.interval
-        return f"The student keeps {gain.kept.value:.0%} [{low:.0%}, {high:.0%}] of the ensemble's gain."
-    why = "holds 0" if gain.ensemble.interval.high >= 0 else "is below 0"
-    return f"The share of the gain that the student keeps is not given: the ensemble's interval {why}."
+        return f"The student keeps {gain.kept.value:.0%} [{low:.0%}, {high:.0%}] of the {its} gain."
+    why = "holds 0" if gain.teacher.interval.high >= 0 else "is below 0"
+    return f"The share of the gain that the student keeps is not given: the {its} interval {why}."
 
 
 def _points(estimate: Estimate) -> str:
@@ -111,6 +112,7 @@ def write_results(folder: Path, recipe: Recipe, results: Results, manifests: Seq
         "hardware": where,
         "rows": [row._asdict() for row in results.rows],
         "member": results.member and results.member._asdict(),
+        "taught_by": results.teacher,
         "gain": results.gain._asdict(),
     }
     write_bytes(folder / "results.md", markdown(results, where).encode())

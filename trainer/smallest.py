@@ -35,7 +35,7 @@ SAMPLES = 2000
 
 
 class Limits(NamedTuple):
-    """What a student must keep to; None is no limit. `tolerance` is in points of accuracy below the ensemble."""
+    """What a student must keep to; None is no limit. `tolerance` is in points of accuracy below the teacher."""
 
     tolerance: float | None = None
     parameters: int | None = None
@@ -55,20 +55,20 @@ def smallest(
 
     Raises TrainerError where no student keeps to the limits; the table then says by how much.
     """
-    recipe = recipe.model_copy(update={"specialists": None})  # they are no student
+    recipe = recipe.for_students()
     data = load(recipe, recipe_dir, options, display)
     names = model_names(_with(recipe, family[0], "int8"))
     check_repository(options.models_dir, names, data.split.shape, data.split.classes)
     with open_lesson(recipe, recipe_dir, options, display, data, "-smallest") as lesson:
-        ensemble = _accuracy(lesson, lesson.taught_by.exported.graph)
+        teacher = _accuracy(lesson, lesson.teacher.contender.exported.graph)
         candidates: list[Candidate] = []
         for hidden in family:
             candidates += _candidates(lesson, recipe, hidden)
         where, examples = hardware(lesson.workshop.device), len(data.split.validation.labels)
-        write_candidates(lesson.workshop.folder, candidates, ensemble, where)
-        display.console.print(table(candidates, ensemble))
-        display.say(f"accuracy on {examples} validation examples, ensemble {ensemble:.2%}; {where}")
-        chosen = choose(candidates, ensemble, limits)
+        write_candidates(lesson.workshop.folder, candidates, teacher, where)
+        display.console.print(table(candidates, teacher))
+        display.say(f"accuracy on {examples} validation examples, {recipe.taught_by} {teacher:.2%}; {where}")
+        chosen = choose(candidates, teacher, limits)
         display.say(f"chosen: {chosen.title}")
         final = _with(recipe, chosen.hidden, chosen.form)
         students = _train(lesson, final, chosen.hidden)
@@ -76,17 +76,17 @@ def smallest(
         return finish(lesson, final, students, baselines, options.models_dir)
 
 
-def choose(candidates: Sequence[Candidate], ensemble: float, limits: Limits) -> Candidate:
+def choose(candidates: Sequence[Candidate], teacher: float, limits: Limits) -> Candidate:
     """With a tolerance the one with the fewest bytes that keeps to all limits; without, the most accurate that does.
 
     Raises TrainerError where none does.
     """
-    kept = [candidate for candidate in candidates if _keeps(candidate, ensemble, limits)]
+    kept = [candidate for candidate in candidates if _keeps(candidate, teacher, limits)]
     if not kept:
         nearest = max(candidates, key=lambda candidate: candidate.accuracy)
         raise TrainerError(
             f"no student keeps to {_text(limits)}; the most accurate is {nearest.title}: "
-            f"{100 * (ensemble - nearest.accuracy):.2f} points below the ensemble, {nearest.parameters:,} parameters, "
+            f"{100 * (teacher - nearest.accuracy):.2f} points below the teacher, {nearest.parameters:,} parameters, "
             f"{nearest.bytes:,} bytes, p99 {nearest.p99_ms:.4f} ms; give other ones with --hidden"
         )
     if limits.tolerance is not None:
@@ -94,8 +94,8 @@ def choose(candidates: Sequence[Candidate], ensemble: float, limits: Limits) -> 
     return max(kept, key=lambda candidate: (candidate.accuracy, -candidate.bytes))
 
 
-def _keeps(candidate: Candidate, ensemble: float, limits: Limits) -> bool:
-    below = 100 * (ensemble - candidate.accuracy)
+def _keeps(candidate: Candidate, teacher: float, limits: Limits) -> bool:
+    below = 100 * (teacher - candidate.accuracy)
     pairs = (
         (below, None if limits.tolerance is None else limits.tolerance + 1e-9),  # 0.1 points are 0.1 after rounding
         (candidate.parameters, limits.parameters),
@@ -106,7 +106,7 @@ def _keeps(candidate: Candidate, ensemble: float, limits: Limits) -> bool:
 
 
 def _text(limits: Limits) -> str:
-    names = {"tolerance": "points below the ensemble", "p99_ms": "ms at p99"}
+    names = {"tolerance": "points below the teacher", "p99_ms": "ms at p99"}
     given = ((names.get(key, key), value) for key, value in limits._asdict().items() if value is not None)
     return " and ".join(f"{value:g} {name}" for name, value in given)
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from service.manifest import Combination
+from trainer.answers import Teacher, teacher_of
 from trainer.combination import choose_steps
 from trainer.combined import Combined, Voting, votes_on
 from trainer.ensemble import Ensemble, predict
@@ -22,16 +23,16 @@ from trainer.models import proof_inputs
 from trainer.recipe import Recipe
 from trainer.specialists import Asked, train_specialists
 from trainer.stages import Trained, Workshop
-from trainer.teachers import TaughtBy, member_view
+from trainer.teachers import Tutor, member_view
 
 
-def specialise(workshop: Workshop, recipe: Recipe, ensemble: TaughtBy, first_seed: int) -> Contender | None:
+def specialise(workshop: Workshop, recipe: Recipe, ensemble: Tutor, first_seed: int) -> Tutor | None:
     """The generalist, the first of the members, with its specialists, combined and exported; None where the recipe
     asks for none."""
     asked = recipe.specialists
     if asked is None:
         return None
-    generalists, seeds = ensemble.members[: asked.generalists], ensemble.seeds[: asked.generalists]
+    generalists, seeds = ensemble.members[: asked.generalists], ensemble.contender.seeds[: asked.generalists]
     split, inputs = workshop.split, workshop.validation.inputs
     with workshop.display.stage("groups", 1):
         log_p_NK = predict(Ensemble(generalists, "arithmetic").to(workshop.device), inputs).numpy()
@@ -48,7 +49,8 @@ def specialise(workshop: Workshop, recipe: Recipe, ensemble: TaughtBy, first_see
         combined, said = combine_best(generalists, trained.networks, voting, inputs, split.classes, groups)
         exported = export(combined, proof_inputs(split))
         advance(1, f"{said.steps} {said.method} steps, off by {said.largest_error:.1g} at most on validation")
-    return Contender("specialists", exported, [*seeds, *trained.seeds], [], combination=said)
+    contender = Contender("specialists", exported, [*seeds, *trained.seeds], [], combination=said)
+    return Tutor(answering(workshop, combined), contender, [])
 
 
 def combine_best(
@@ -72,6 +74,11 @@ def combine_best(
         largest_error=chosen.largest_error,
     )
     return combined, said
+
+
+def answering(workshop: Workshop, combined: Combined) -> Teacher:
+    """How the combination teaches: as another one, where the same networks are combined in another way."""
+    return teacher_of(workshop, combined, f"{combined.voting.top} {combined.method} {combined.steps}")
 
 
 def tell(workshop: Workshop, groups: Sequence[Group], found: Moments, trained: Trained) -> None:

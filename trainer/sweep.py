@@ -63,6 +63,7 @@ def sweep(recipe: Recipe, recipe_dir: Path, options: Options, grid: Grid, displa
 
     Raises RecipeError where a point is no valid student, before anything is trained.
     """
+    recipe = recipe.for_students()
     settings = [recipe.student.changed(**axes) for axes in _axes(grid)]
     data = load(recipe, recipe_dir, options, display)
     points: list[Point] = []

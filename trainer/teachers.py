@@ -1,6 +1,6 @@
-"""The teacher of a run: an ensemble that is trained here, or a model that the recipe gives.
+"""Who may teach in a run: an ensemble that is trained here, or a model that the recipe gives.
 
-It knows where a teacher comes from, not what is learnt from it.
+It knows where a teacher comes from, not what is learnt from it; specialists are specialise.py's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from trainer.answers import Teacher, teacher_of
 from trainer.data.split import Split
 from trainer.ensemble import Ensemble
 from trainer.errors import RecipeError
-from trainer.export import Exported, export
+from trainer.evaluate import Contender
+from trainer.export import export
 from trainer.fit import View, plain
 from trainer.models import proof_inputs
 from trainer.objectives import hard
@@ -29,26 +30,25 @@ from trainer.stages import Workshop, train_networks
 from trainer.views import Distorting, Jittered
 
 
-class TaughtBy(NamedTuple):
-    """The teacher of a run: how it answers, its graph, and the members and seeds of one that was trained here."""
+class Tutor(NamedTuple):
+    """Who may teach: how it answers, what is published of it, and the members of an ensemble that was trained here."""
 
     teacher: Teacher
-    exported: Exported
+    contender: Contender
     members: Sequence[nn.Module]
-    seeds: Sequence[int]
 
 
-def trained_teacher(workshop: Workshop, recipe: Recipe, seeds: Sequence[int]) -> TaughtBy:
+def trained_teacher(workshop: Workshop, recipe: Recipe, seeds: Sequence[int]) -> Tutor:
     """Trains the members; their mean is the teacher."""
     view = member_view(recipe, workshop.split)
     members = train_networks(workshop, "members", recipe.ensemble, seeds, hard, workshop.train, view)
     ensemble = Ensemble(members.networks, recipe.ensemble.mean)
     with workshop.display.stage("teacher", 1):
         exported = export(ensemble, proof_inputs(workshop.split))
-    return TaughtBy(teacher_of(workshop, ensemble), exported, members.networks, seeds)
+    return Tutor(teacher_of(workshop, ensemble), Contender("ensemble", exported, seeds, []), members.networks)
 
 
-def given_teacher(workshop: Workshop, recipe: Recipe, recipe_dir: Path) -> TaughtBy | None:
+def given_teacher(workshop: Workshop, recipe: Recipe, recipe_dir: Path) -> Tutor | None:
     """The recipe's `teacher`: an ONNX file, or a published model's version folder. None where it names none."""
     if recipe.teacher is None:
         return None
@@ -59,7 +59,8 @@ def given_teacher(workshop: Workshop, recipe: Recipe, recipe_dir: Path) -> Taugh
         path = path / GRAPH
     with workshop.display.stage("teacher", 1):
         exported = read_teacher(path, proof_inputs(workshop.split), classes)
-    return TaughtBy(Teacher(exported.sha256, GraphAnswers(exported.graph)), exported, [], [])
+    answers = Teacher(exported.sha256, GraphAnswers(exported.graph))
+    return Tutor(answers, Contender("ensemble", exported, [], []), [])
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ def _student_and_teacher(library: Library) -> list[Model]:
 
 
 def _member(library: Library, teacher: Model) -> list[Model]:
-    """The member of that ensemble that was published beside it, where one was: what no averaging costs and brings."""
-    name = teacher.manifest.name.removesuffix("-ensemble") + "-member"
+    """The member that was published beside that teacher, where one was: what no averaging costs and brings."""
+    name = teacher.manifest.name.removesuffix(f"-{teacher.manifest.role}") + "-member"
     held_out = teacher.manifest.files.get(HELD_OUT)
     found = [model for (own, _), model in sorted(library.models().items()) if own == name]
     alike = [model for model in found if held_out and model.manifest.files.get(HELD_OUT) == held_out]

@@ -16,6 +16,7 @@ from scipy import stats
 
 from service.comparison.choose import choose, place
 from service.library import Library
+from service.manifest import Role
 from tests.repositories import examples, known_logits, serving, write_model, write_pair
 
 QUICK: dict[str, Any] = {"blocks": 3, "batch": 1, "scenarios": []}
@@ -306,6 +307,22 @@ def test_the_teacher_is_the_very_version_that_the_student_was_distilled_from(tmp
     library.scan()
     assert [place(model) for model in choose(library, None)] == ["digits-student/1", "digits-ensemble/1"]
     assert place(choose(library, ["digits-student", "digits-ensemble"])[1]) == "digits-ensemble/2"
+
+
+@pytest.mark.parametrize("role", ["ensemble", "specialists"])
+def test_the_member_is_the_one_published_beside_the_teacher(tmp_path: Path, role: Role) -> None:
+    """Whichever of the two taught the student."""
+    teacher = write_model(tmp_path, f"digits-{role}", role=role)
+    write_model(tmp_path, "digits-student", seed=1, teacher=teacher)
+    for name in ("digits-member", "other-member"):
+        write_model(tmp_path, name, role="member", seed=2)
+    library = Library(tmp_path, device="cpu")
+    library.scan()
+    assert [place(model) for model in choose(library, None)] == [
+        "digits-student/1",
+        f"digits-{role}/1",
+        "digits-member/1",
+    ]
 
 
 async def test_the_reference_documents_request_and_report(tmp_path: Path) -> None:

@@ -96,8 +96,21 @@ def test_students_and_baselines_have_a_spread_over_their_seeds(results):
 
 
 def test_the_gain_is_that_of_the_published_models(results):
-    assert results.gain.ensemble.value == pytest.approx((errors(1) - errors(0)) / 200)
+    assert results.gain.teacher.value == pytest.approx((errors(1) - errors(0)) / 200)
     assert results.gain.student.value == pytest.approx((errors(1) - errors(2)) / 200)
+
+
+def test_gain_and_agreement_are_of_the_model_that_taught():
+    """Of specialists where these did; it is they that have no agreement then, and the ensemble has one with them."""
+    seeds: dict[Role, int] = {"ensemble": 0, "specialists": 6, "baseline": 1, "student": 2}
+    graphs = {role: Exported(linear_graph((8, 8), 10, seed), 0.0, 650, 640, 0.01) for role, seed in seeds.items()}
+    found = evaluate([Contender(role, graphs[role], [0], []) for role in seeds], [], TEST, "specialists")
+    assert found.teacher == "specialists"
+    assert found.gain.teacher.value == pytest.approx((errors(1) - errors(6)) / 200)
+    assert found.gain.student.value == pytest.approx((errors(1) - errors(2)) / 200)
+    for row in found.rows:
+        same = np.mean(log_p(seeds[row.role]).argmax(axis=1) == log_p(6).argmax(axis=1))
+        assert row.agreement == (None if row.role == "specialists" else pytest.approx(same))
 
 
 def predicted(wrong: int) -> NDArray[np.int64]:
@@ -112,7 +125,7 @@ def test_the_share_of_the_gain_worked_by_hand():
     """Baseline 20 errors, student 5, ensemble none: (0.95 - 0.80) / (1.00 - 0.80) = 3/4."""
     gain = gain_kept(predicted(5), predicted(20), predicted(0), RIGHT)
     assert gain.kept.value == pytest.approx(0.75)
-    assert gain.ensemble.value == pytest.approx(0.20)
+    assert gain.teacher.value == pytest.approx(0.20)
     assert gain.student.value == pytest.approx(0.15)
 
 
@@ -127,7 +140,7 @@ def test_a_share_of_nothing_is_not_given(ensemble):
     """One error more or less than the baseline's 20 is noise: the interval holds 0."""
     gain = gain_kept(predicted(5), predicted(20), predicted(ensemble), RIGHT)
     assert gain.kept is None
-    assert gain.ensemble.interval.low < 0 < gain.ensemble.interval.high
+    assert gain.teacher.interval.low < 0 < gain.teacher.interval.high
 
 
 def test_a_share_of_a_loss_is_not_given():

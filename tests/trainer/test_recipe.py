@@ -100,7 +100,7 @@ def test_an_unknown_key_of_a_table_is_refused_by_name(tmp_path):
 def test_an_unknown_key_of_the_specialists_is_refused_by_name(tmp_path):
     assert error_of(recipe(tmp_path, 'data = "digits"\n[specialists]\nmembers = 3')) == (
         "recipe FILE: unknown key 'specialists.members'; known there: number, size, overlap, standardise, "
-        "top_classes, generalists, full_softmax, epochs, batch_size, learning_rate, weight_decay"
+        "top_classes, generalists, full_softmax, teach, epochs, batch_size, learning_rate, weight_decay"
     )
 
 
@@ -113,6 +113,16 @@ def test_specialists_are_trained_like_the_generalist(tmp_path):
     expected = Training(hidden=(7,), dropout=0.2, epochs=5, batch_size=64, learning_rate=3e-4)
     assert read.specialists.training(read.ensemble) == expected
     assert read_recipe("digits")[0].specialists is None
+
+
+def test_students_are_taught_by_the_ensemble_unless_specialists_teach(tmp_path):
+    """Only then are specialists trained where students alone are wanted."""
+    without, idle, teaching = (
+        read_recipe(recipe(tmp_path, f'data = "digits"\n{table}'))[0]
+        for table in ("", "[specialists]", "[specialists]\nteach = true")
+    )
+    assert [read.taught_by for read in (without, idle, teaching)] == ["ensemble", "ensemble", "specialists"]
+    assert [read.for_students() for read in (without, idle, teaching)] == [without, without, teaching]
 
 
 def test_every_mistake_is_told_at_once(tmp_path):
@@ -135,6 +145,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
         ("[ensemble]\nlearning_rate = inf", "ensemble.learning_rate: got Infinity, expected a finite number"),
         ("[ensemble]\nlearning_rate = nan", "ensemble.learning_rate: got NaN, expected a finite number"),
         ("[specialists]\nnumber = 0", "specialists.number: got 0, expected greater than or equal to 1"),
+        ("[specialists]\nteach = 1", "specialists.teach: got 1, expected a valid boolean"),
         ("[specialists]\nbatch_size = 1", "specialists.batch_size: got 1, expected greater than or equal to 2"),
         ("[specialists]\ngeneralists = 11", "specialists.generalists = 11: expected at most the 10 members of the"),
         (

@@ -73,6 +73,16 @@ def test_the_notes_give_the_gain_and_its_share():
     assert notes(results(), "a Z80")[1].endswith("median (a Z80).")
 
 
+def test_the_notes_name_the_specialists_where_these_taught():
+    """Their gain, its share, and with whom the others agree."""
+    gain, other = notes(results()._replace(teacher="specialists"), "a Z80")
+    assert "(paired, 95 %): specialists +2.44 points" in gain
+    assert gain.endswith("The student keeps 75% [50%, 90%] of the specialists' gain.")
+    assert "agree: share of labels that are the specialists';" in other
+    unknown = notes(results(None)._replace(teacher="specialists"), "a Z80")[0]
+    assert unknown.endswith("is not given: the specialists' interval holds 0.")
+
+
 def test_the_notes_do_not_say_that_an_interval_holds_0_where_it_is_below():
     """An ensemble that is worse than the baseline has no gain."""
     loss = Estimate(-0.03, Interval(-0.05, -0.01))

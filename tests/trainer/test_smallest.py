@@ -43,8 +43,8 @@ def test_where_none_keeps_to_the_limits_the_nearest_is_told():
     with pytest.raises(TrainerError) as caught:
         choose(CANDIDATES, ENSEMBLE, Limits(tolerance=0.05, bytes=1000))
     assert str(caught.value) == (
-        "no student keeps to 0.05 points below the ensemble and 1000 bytes; the most accurate is 16 float32: 0.10 "
-        "points below the ensemble, 1,210 parameters, 5,900 bytes, p99 0.0180 ms; give other ones with --hidden"
+        "no student keeps to 0.05 points below the teacher and 1000 bytes; the most accurate is 16 float32: 0.10 "
+        "points below the teacher, 1,210 parameters, 5,900 bytes, p99 0.0180 ms; give other ones with --hidden"
     )
 
 

@@ -17,12 +17,13 @@ from trainer.__main__ import main
 from trainer.combination import Votes, combine
 from trainer.combined import Voting, votes_on
 from trainer.errors import TrainerError
+from trainer.evaluate import Contender
 from trainer.group_report import groups_table, telling
 from trainer.groups import Group, moments
 from trainer.recipe import Recipe, SpecialistsTable
 from trainer.specialise import combine_best, specialise
 from trainer.stages import examples
-from trainer.teachers import TaughtBy
+from trainer.teachers import Tutor
 
 RECIPE = """\
 data = "clouds.npz"
@@ -47,17 +48,22 @@ NAMES = ["clouds-baseline", "clouds-ensemble", "clouds-member", "clouds-speciali
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished run in this process: its folder and what it printed."""
-    home = tmp_path_factory.mktemp("clouds")
-    parts = (SPLIT.train, SPLIT.validation, SPLIT.test)
-    inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    split = np.repeat([0, 1, 2], [len(part.labels) for part in parts])
-    np.savez(home / "clouds.npz", inputs=inputs, labels=labels, split=split, classes=np.array(SPLIT.classes))
-    (home / "clouds.toml").write_text(RECIPE)
+    home = write_clouds(tmp_path_factory.mktemp("clouds"), RECIPE)
     told: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.display.Display.say", lambda _self, text: told.append(text))
         assert main(["train", str(home / "clouds.toml"), *folders(home)]) == 0
     return home, "\n".join(told)
+
+
+def write_clouds(home: Path, recipe: str) -> Path:
+    """The data as a file, and a recipe beside it."""
+    parts = (SPLIT.train, SPLIT.validation, SPLIT.test)
+    inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    split = np.repeat([0, 1, 2], [len(part.labels) for part in parts])
+    np.savez(home / "clouds.npz", inputs=inputs, labels=labels, split=split, classes=np.array(SPLIT.classes))
+    (home / "clouds.toml").write_text(recipe)
+    return home
 
 
 def folders(home: Path) -> list[str]:
@@ -190,17 +196,17 @@ def test_real_votes_are_combined_as_lbfgs_does(tmp_path, top):
 def test_a_recipe_without_them_trains_none(tmp_path):
     """None is asked for, none is there."""
     recipe = Recipe(name="x", data="x")
-    assert specialise(workshop(tmp_path), recipe, TaughtBy(None, None, [], []), 0) is None
+    assert specialise(workshop(tmp_path), recipe, Tutor(None, None, []), 0) is None
 
 
 def test_too_many_groups_are_told_before_anything_is_trained(tmp_path, monkeypatch):
     """By their number, in a line."""
     monkeypatch.setattr("trainer.specialise.train_specialists", lambda *_: pytest.fail("it trained"))
-    taught = TaughtBy(None, None, [generalist(tmp_path)], [0])
+    ensemble = Tutor(None, Contender("ensemble", None, [0], []), [generalist(tmp_path)])
     for number, told in (
         (7, "7 groups of 6 classes: expected at most 6"),
         (1, "groups of 6 classes of 6: expected fewer"),
     ):
         recipe = Recipe(name="x", data="x", specialists=SpecialistsTable(number=number))
         with pytest.raises(TrainerError, match=told):
-            specialise(workshop(tmp_path), recipe, taught, 0)
+            specialise(workshop(tmp_path), recipe, ensemble, 0)
