@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from trainer.answers import soft_targets, teacher_of
+from trainer.answers import Teacher, soft_targets
 from trainer.data.split import Part
 from trainer.display import Display
 from trainer.ensemble import predict
@@ -61,12 +61,9 @@ class Lab(NamedTuple):
         start = start_of(network, settings.network, [()], classes, classes, full=True)
         return train_tasks(self.workshop, title, [task._replace(start=start) for task in tasks], self.workshop.train)
 
-    def answers(
-        self, title: str, teacher: nn.Module, inputs: Tensor, views: NumberedViews | None = None
-    ) -> list[Tensor]:
-        """Soft targets of a served module for inputs [N, ...], view by view."""
-        shop = self.workshop._replace(folder=self.workshop.folder / title)
-        return soft_targets(shop, teacher_of(shop, teacher), inputs, views)
+    def answers(self, title: str, teacher: Teacher, inputs: Tensor, views: NumberedViews | None = None) -> list[Tensor]:
+        """Soft targets for inputs [N, ...], view by view."""
+        return soft_targets(self.workshop._replace(folder=self.workshop.folder / title), teacher, inputs, views)
 
     def views(self, settings: StudentTable) -> NumberedViews:
         """The numbered views that such a student sees."""

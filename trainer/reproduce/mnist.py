@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.answers import Teacher, teacher_of
 from trainer.data.mnist import load_mnist
 from trainer.data.split import Shares
 from trainer.ensemble import Ensemble
@@ -85,8 +86,7 @@ class Mnist:
     @cached_property
     def targets(self) -> Tensor:
         """What the ten say of the training examples."""
-        ensemble = Ensemble(self.members.networks, "arithmetic")
-        return self.lab.answers("ensemble", ensemble, self.lab.workshop.train.inputs)[0]
+        return self.lab.answers("ensemble", self._teacher(self.members), self.lab.workshop.train.inputs)[0]
 
     @cached_property
     def convolutional(self) -> Trained:
@@ -98,8 +98,11 @@ class Mnist:
     @cached_property
     def view_targets(self) -> list[Tensor]:
         """What the convolutional networks together say of every numbered view."""
-        views, ensemble = self.lab.views(self.plan.convolutional), Ensemble(self.convolutional.networks, "arithmetic")
-        return self.lab.answers("convolutional", ensemble, self.lab.workshop.train.inputs, views)
+        views, teacher = self.lab.views(self.plan.convolutional), self._teacher(self.convolutional)
+        return self.lab.answers("convolutional", teacher, self.lab.workshop.train.inputs, views)
+
+    def _teacher(self, trained: Trained) -> Teacher:
+        return teacher_of(self.lab.workshop, Ensemble(trained.networks, "arithmetic"))
 
     def plain(self) -> Measured:
         """No regularisation but the epoch that validation chooses."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from service.manifest import Combination
+from trainer.answers import Teacher, teacher_of
 from trainer.combined import Combined, Voting
 from trainer.ensemble import Ensemble, Single
 from trainer.fit import View
@@ -25,7 +26,7 @@ from trainer.lesson import with_transfer
 from trainer.objectives import Distilling, hard
 from trainer.reproduce.lab import Lab, named
 from trainer.reproduce.specialists_plan import Plan
-from trainer.specialise import combine_best
+from trainer.specialise import answering, combine_best
 from trainer.specialists import Asked, examples_per_epoch, train_specialists
 from trainer.views import Distorting
 
@@ -109,13 +110,14 @@ class Teams:
     @cached_property
     def students(self) -> Tested:
         """Of each team."""
-        return self._tested([self._student(place, "team", team.combined) for place, team in enumerate(self.teams)])
+        teachers = [answering(self.lab.workshop, team.combined) for team in self.teams]
+        return self._tested([self._student(place, teacher) for place, teacher in enumerate(teachers)])
 
     @cached_property
     def students_of_generalists(self) -> Tested:
         """The same from the same inputs, taught by the generalist alone."""
-        networks = self.generalists.networks
-        return self._tested([self._student(place, "generalist", Single(own)) for place, own in enumerate(networks)])
+        teachers = [teacher_of(self.lab.workshop, Single(network)) for network in self.generalists.networks]
+        return self._tested([self._student(place, teacher) for place, teacher in enumerate(teachers)])
 
     def others(self, team: Team) -> int:
         """How many further generalists cost at least as much as a team's specialists."""
@@ -141,10 +143,10 @@ class Teams:
         seen = settings.epochs * examples_per_epoch(self.split.train.labels, groups)
         return Team(combined, said, groups, [round(confusion(found, group), 4) for group in groups], seen)
 
-    def _student(self, place: int, teacher: str, module: nn.Module) -> nn.Module:
-        settings, shop, title = self.plan.student, self.lab.workshop, f"student-of-{teacher}-{place}"
+    def _student(self, place: int, teacher: Teacher) -> nn.Module:
+        settings, shop, title = self.plan.student, self.lab.workshop, f"student-{place}-of-{teacher.sha256[:8]}"
         views, taught = self.lab.views(settings), with_transfer(shop.train, self.lab.transfer)
-        targets = self.lab.answers(title, module, taught.inputs, views)
+        targets = self.lab.answers(title, teacher, taught.inputs, views)
         seeds, loss, view = [STUDENTS + place], Distilling(settings), views.as_view(targets)
         taught = taught._replace(log_teacher=targets[0])
         (network,) = self.lab.train(title, settings, seeds, loss, taught, view).networks
