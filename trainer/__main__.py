@@ -101,7 +101,7 @@ def cascade(options: argparse.Namespace) -> int:
     from trainer.cascade import Asked, make_cascade
 
     places = (options.models_dir, options.data_dir, options.recipe_dir)
-    _tell(options, [make_cascade(Asked(options.model, options.max_loss, *places), Display(Console()))])
+    _tell(options, [make_cascade(Asked(options.model, options.max_loss, *places, options.ask), Display(Console()))])
     return 0
 
 

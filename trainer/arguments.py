@@ -77,6 +77,8 @@ def _add_cascade_options(verb: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="a published student: its name (the newest version), or NAME/VERSION")
     text = "points of validation accuracy that the cascade may be below the ensemble; of the rest it defers least"
     add("--max-loss", type=_points, required=True, metavar="P", help=text)
+    text = "another published model that it is to ask, likewise (default: the one that taught it)"
+    add("--ask", metavar="MODEL", help=text)
     _add_models_dir(verb)
     _add_data_dir(verb)
     text = "folder that the paths in the student's recipe are relative to (default: this one)"

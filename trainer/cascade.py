@@ -1,14 +1,13 @@
 """Publishes a student once more, with the rule by which it asks its ensemble: the rule is chosen on validation.
 
-It knows published models and the examples that they were validated on. How a rule is chosen is deferral.py's, how one
-is asked service/cascade.py's. The test part is copied as it lies in the version, and not looked at.
+It knows published models and the examples that they were validated on. Which models those are is published.py's, how a
+rule is chosen deferral.py's, how one is asked service/cascade.py's. The test part is copied as it lies in the version,
+and not looked at.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,28 +18,29 @@ from pydantic import ValidationError
 
 from service import measures
 from service.cascade import cascade_name, confidence
-from service.errors import ModelError
-from service.manifest import GRAPH, CascadeRule, FileRecord, Manifest, describe, read_checked, read_manifest
-from service.model import Model, load_model
+from service.manifest import GRAPH, CascadeRule, FileRecord, Manifest, describe, read_checked
+from service.model import Model
 from trainer.data import Part, Split, load_data
 from trainer.deferral import Choice, Costs, choose, fit_temperature, table
 from trainer.display import Display
 from trainer.errors import DataError, TrainerError
 from trainer.publish import Version, publish_version
+from trainer.published import find_asked, find_student
 from trainer.recipe import Recipe
 
 BATCH = 1024
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class Asked(NamedTuple):
-    """What the command line says: `name` or `name/version`, points of accuracy, and where things lie."""
+    """What the command line says: `name` or `name/version`, points of accuracy, where things lie, and, likewise, the
+    model that the student is to ask where that is not its teacher."""
 
     model: str
     max_loss: float
     models_dir: Path
     data_dir: Path | None
     recipe_dir: Path
+    ask: str | None = None
 
 
 def make_cascade(asked: Asked, display: Display) -> Manifest:
@@ -49,7 +49,7 @@ def make_cascade(asked: Asked, display: Display) -> Manifest:
     Raises TrainerError and ModelError, naming the model: unknown, not a student, its teacher or its data other ones.
     """
     student = find_student(asked.models_dir, asked.model)
-    ensemble = find_teacher(asked.models_dir, student)
+    ensemble = find_asked(asked.models_dir, student, asked.ask)
     with display.stage("data", 1):
         part = validation_of(student, asked.data_dir, asked.recipe_dir)
     with display.stage("answers", 2) as advance:
@@ -69,40 +69,6 @@ def make_cascade(asked: Asked, display: Display) -> Manifest:
         manifest = publish_with(asked.models_dir, student.manifest, rule)
     display.say(f"asked as {cascade_name(manifest.name)}")
     return manifest
-
-
-def find_student(models_dir: Path, text: str) -> Model:
-    """The student of that name, in its newest version, or of that name and version."""
-    name, slash, version = text.partition("/")
-    names = sorted(folder.name for folder in _folders(models_dir) if _versions(folder))
-    if name not in names:
-        raise TrainerError(f"unknown model {name!r}; available in {models_dir}: {', '.join(names) or 'none'}")
-    versions = _versions(models_dir / name)
-    if slash and version not in map(str, versions):
-        raise TrainerError(f"unknown version {version!r} of {name}; available: {', '.join(map(str, versions))}")
-    model = load_model(
-        models_dir / name / (version if slash else str(_newest(models_dir / name, versions))), device="cpu"
-    )
-    if model.manifest.role != "student":
-        raise TrainerError(f"{model.place} is of the role {model.manifest.role!r}, expected a student")
-    return model
-
-
-def find_teacher(models_dir: Path, student: Model) -> Model:
-    """The very version that it was distilled from."""
-    teacher, place = student.manifest.teacher, student.place
-    if teacher is None:
-        raise TrainerError(f"{place} names no teacher that it was distilled from, expected one to ask")
-    model = load_model(models_dir / teacher.name / str(teacher.version), device="cpu")
-    found = model.manifest.files[GRAPH].sha256
-    if found != teacher.sha256:
-        raise TrainerError(
-            f"{model.place} is not the teacher that {place} was distilled from: its graph has SHA-256 {found[:12]}…, "
-            f"expected {teacher.sha256[:12]}…"
-        )
-    if model.manifest.classes != student.manifest.classes or model.manifest.input.shape != student.manifest.input.shape:
-        raise TrainerError(f"{model.place} and {place} do not take the same inputs and know the same classes")
-    return model
 
 
 def validation_of(student: Model, data_dir: Path | None, recipe_dir: Path) -> Part:
@@ -171,25 +137,3 @@ def publish_with(models_dir: Path, manifest: Manifest, rule: CascadeRule) -> Man
 
 def _costs(model: Model) -> Costs:
     return Costs(model.manifest.multiply_accumulates, model.manifest.metrics.cpu_ms_per_image)
-
-
-def _folders(models_dir: Path) -> list[Path]:
-    try:
-        return [folder for folder in models_dir.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
-    except OSError as error:
-        raise TrainerError(f"cannot read the model repository {models_dir}: {error.strerror}") from error
-
-
-def _versions(folder: Path) -> list[int]:
-    return sorted(int(entry.name) for entry in folder.iterdir() if VERSION.fullmatch(entry.name))
-
-
-def _newest(folder: Path, versions: Sequence[int]) -> int:
-    """By its manifest's creation time, as for the service; a version whose manifest cannot be read is none."""
-    created = {}
-    for version in versions:
-        try:
-            created[version] = read_manifest(folder / str(version)).created, version
-        except ModelError:
-            continue
-    return max(created, key=created.__getitem__) if created else versions[-1]

@@ -194,6 +194,21 @@ def test_it_prints_what_the_rule_costs_and_brings(home):
     assert f"defers {deferred} of 400 validation examples\n" in done.stdout
 
 
+def test_the_student_may_be_told_to_ask_another_model(home):
+    """Than its teacher, which need not even be there; the loss is measured against that one."""
+    write_model(home.folder / "models", "other", 3, role="specialists", seed=5)
+    shutil.rmtree(home.ensemble.parent)
+    assert home.cascade("mine-student", "--max-loss", "100", "--ask", "other/3").returncode == 0
+    rule = read_manifest(home.student.parent / "2").cascade
+    assert (rule.name, rule.version) == ("other", 3)
+    for ask, told in (
+        ("nope", "unknown model 'nope'; available in models: mine-student, other"),
+        ("mine-student/1", "mine-student/1 cannot ask itself, expected another model"),
+    ):
+        done = home.cascade("mine-student/1", "--max-loss", "1", "--ask", ask)
+        assert (done.returncode, done.stderr) == (2, f"trainer: {told}\n")
+
+
 def test_a_loss_that_the_student_keeps_to_by_itself_defers_nothing(home):
     """And says so; the newest version is the one with the rule, and may be given another."""
     done = home.cascade("mine-student", "--max-loss", "100")
