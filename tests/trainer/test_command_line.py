@@ -34,7 +34,7 @@ def test_an_unknown_recipe(tmp_path):
     done = trainer("train", "nope", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert one_line(done.stderr) == (
-        "no recipe 'nope': expected one that ships (digits, mnist, mnist-quick) or the path of a .toml file"
+        "no recipe 'nope': expected one that ships (digits, emnist, mnist, mnist-quick) or the path of a .toml file"
     )
 
 
@@ -170,7 +170,7 @@ def test_help_says_everything(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("RECIPE", "--data-dir", "--models-dir", "--runs-dir", "--device", "--seed", "--resume"):
         assert word in done.stdout
-    for word in ("digits, mnist, mnist-quick", "STILLROOM_DATA", "(default: models)", "(default: auto)"):
+    for word in ("digits, emnist, mnist, mnist-quick", "STILLROOM_DATA", "(default: models)", "(default: auto)"):
         assert word in " ".join(done.stdout.split())
     assert "train" in trainer("--help", cwd=tmp_path).stdout
 

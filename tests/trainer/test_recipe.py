@@ -15,13 +15,16 @@ def recipe(folder: Path, text: str, name: str = "mine.toml") -> str:
     return str(path)
 
 
+SHIPPED = "digits, emnist, mnist, mnist-quick"
+
+
 def error_of(given: str) -> str:
     with pytest.raises(RecipeError) as caught:
         read_recipe(given)
     return str(caught.value).replace(given, "FILE")
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist", "mnist-quick"])
+@pytest.mark.parametrize("name", ["digits", "emnist", "mnist", "mnist-quick"])
 def test_what_ships_is_valid(name):
     """By its name alone."""
     read, _ = read_recipe(name)
@@ -30,7 +33,7 @@ def test_what_ships_is_valid(name):
 
 
 def test_these_ship():
-    assert shipped() == ["digits", "mnist", "mnist-quick"]
+    assert shipped() == ["digits", "emnist", "mnist", "mnist-quick"]
 
 
 def test_the_digits_student_is_ten_times_smaller():
@@ -189,14 +192,14 @@ def test_values_of_another_type_are_not_converted(tmp_path, line):
 
 
 def test_an_unknown_recipe_lists_what_ships():
-    message = "no recipe 'nope': expected one that ships (digits, mnist, mnist-quick) or the path of a .toml file"
+    message = f"no recipe 'nope': expected one that ships ({SHIPPED}) or the path of a .toml file"
     with pytest.raises(RecipeError) as caught:
         read_recipe("nope")
     assert str(caught.value) == message
 
 
 def test_a_missing_file_lists_what_ships(tmp_path):
-    message = "no recipe 'FILE': expected one that ships (digits, mnist, mnist-quick) or the path of a .toml file"
+    message = f"no recipe 'FILE': expected one that ships ({SHIPPED}) or the path of a .toml file"
     assert error_of(str(tmp_path / "mine.toml")) == message
     (tmp_path / "file").write_text("")
     assert error_of(str(tmp_path / "file" / "mine.toml")) == message

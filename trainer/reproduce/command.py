@@ -72,6 +72,8 @@ def reproduce(experiment: Experiment, asked: Asked, display: Display) -> Results
         results = Results(asked.command, hardware(asked.device), read_rows(path))
         done = {row.id for row in results.rows}
         left = [figure for figure in figures if figure.id not in done and (not asked.rows or figure.id in asked.rows)]
+        if results.rows:  # the tables of an earlier version are written anew
+            experiment.write(asked.out, results)
         if left:
             hours = estimate_s() / 3600
             display.say(f"{len(left)} of {len(figures)} rows to make; all of them take about {hours:.1f} hours here")

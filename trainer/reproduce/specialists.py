@@ -4,7 +4,6 @@ and how much of that one network keeps. It does not know training (teams.py)."""
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,22 @@ from trainer.reproduce.gains import by_cover, conditional_accuracy, relative_gai
 from trainer.reproduce.lab import Lab
 from trainer.reproduce.paired import paired
 from trainer.reproduce.rows import Figure, Measured
-from trainer.reproduce.specialists_plan import FULL, QUICK, Plan
+from trainer.reproduce.specialists_plan import FULL, QUICK, WIDE, WIDE_PREFIX, Plan
 from trainer.reproduce.specialists_report import write_report
 from trainer.reproduce.teams import Teams, Tested
 
 
 class Specialists:
-    """The rows over one lab and plan."""
+    """The rows over one lab and plan; `prefix` is what their ids begin with."""
 
-    def __init__(self, lab: Lab, plan: Plan) -> None:
-        self.lab, self.plan, self.trained = lab, plan, Teams(lab, plan)
+    def __init__(self, lab: Lab, plan: Plan, prefix: str = "") -> None:
+        self.lab, self.plan, self.prefix, self.trained = lab, plan, prefix, Teams(lab, plan)
         self.test = lab.workshop.split.test
 
     def figures(self) -> list[Figure]:
         """Every row, in the order in which what is shared is made."""
         number = self.plan.specialists.number
-        return [
+        figures = [
             _accuracy("generalist", f"{self._sizes()}, distorted images", self.generalist),
             _accuracy("with_specialists", f"the generalist with {number} specialists", self.with_specialists),
             _share("relative_gain", "accuracy gained, of the generalist's", 4.4, None, self.relative_gain),
@@ -41,6 +40,7 @@ class Specialists:
             _accuracy("student_from_generalist", "the same from the generalist alone", self.control),
             _share("gain_kept_by_student", "the student's gain, of the specialists'", None, 80.0, self.gain_kept),
         ]
+        return [figure._replace(id=self.prefix + figure.id) for figure in figures]
 
     def _sizes(self) -> str:
         split = self.lab.workshop.split
@@ -166,8 +166,9 @@ def _load(data_dir: Path | None) -> Data:
 
 
 def _rows(lab: Lab, quick: bool) -> Rows:
-    plan = QUICK if quick else FULL
-    return Rows(Specialists(lab, plan).figures(), partial(estimate_s, lab, plan))
+    plans = {"": QUICK} if quick else {"": FULL, WIDE_PREFIX: WIDE}
+    figures = [figure for prefix, plan in plans.items() for figure in Specialists(lab, plan, prefix).figures()]
+    return Rows(figures, lambda: sum(estimate_s(lab, plan) for plan in plans.values()))
 
 
 SPECIALISTS = Experiment("specialists", _load, _rows, write_report)

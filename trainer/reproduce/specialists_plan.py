@@ -19,13 +19,24 @@ class Plan(NamedTuple):
     student: StudentTable
 
 
-NETWORK: dict[str, Any] = {"hidden": (512, 512), "batch_size": 256}
+NARROW: dict[str, Any] = {"hidden": (32,), "batch_size": 256, "learning_rate": 5e-3}
+"""Too narrow for 62 classes, as the paper's generalist is too small for 15,000."""
+ENOUGH: dict[str, Any] = {"hidden": (128,), "batch_size": 256, "learning_rate": 3e-3}
+ALIKE: dict[str, Any] = {"number": 8, "size": 10, "overlap": True, "epochs": 12, "batch_size": 256}
+STUDENT: dict[str, Any] = {"temperature": 2.0, "hard_weight": 0.0, "distort": True, "numbered_views": 10}
 
 FULL = Plan(
     seeds=3,
-    generalist=Training(epochs=30, **NETWORK),
-    specialists=SpecialistsTable(number=8, size=12, overlap=True, epochs=10, batch_size=256),
-    student=StudentTable(epochs=30, temperature=2.0, hard_weight=0.0, distort=True, numbered_views=8, **NETWORK),
+    generalist=Training(epochs=30, **NARROW),
+    specialists=SpecialistsTable(learning_rate=NARROW["learning_rate"], **ALIKE),
+    student=StudentTable(epochs=40, **NARROW, **STUDENT),
+)
+WIDE_PREFIX = "wide_"
+WIDE = Plan(
+    seeds=3,
+    generalist=Training(epochs=30, **ENOUGH),
+    specialists=SpecialistsTable(learning_rate=ENOUGH["learning_rate"], full_softmax=True, **ALIKE),
+    student=StudentTable(epochs=40, **ENOUGH, **STUDENT),
 )
 
 TINY: dict[str, Any] = {"hidden": (32,), "batch_size": 32}

@@ -74,7 +74,7 @@ class Teams:
     @cached_property
     def generalists(self) -> Tested:
         """To their plateau on validation."""
-        return self._tested(self._train(range(GENERALISTS, GENERALISTS + self.plan.seeds)))
+        return self._tested(self._train("generalists", range(GENERALISTS, GENERALISTS + self.plan.seeds)))
 
     @cached_property
     def teams(self) -> list[Team]:
@@ -94,7 +94,8 @@ class Teams:
             epochs = math.ceil(team.seen / len(self.split.train.labels))
             own = {"epochs": epochs, "learning_rate": asked.learning_rate, "weight_decay": asked.weight_decay}
             settings = self.plan.generalist.model_copy(update=own)
-            networks += self.lab.train_longer("longer", settings, generalist, LONGER + place, self.view).networks
+            title, seed = f"longer-{place}", LONGER + place
+            networks += self.lab.train_longer(title, settings, generalist, seed, self.view).networks
         return self._tested(networks)
 
     @cached_property
@@ -103,7 +104,7 @@ class Teams:
         ensembles = []
         for place, (generalist, team) in enumerate(zip(self.generalists.networks, self.teams, strict=True)):
             first = OTHERS * (1 + place)
-            others = self._train(range(first, first + self.others(team)))
+            others = self._train(f"others-{place}", range(first, first + self.others(team)))
             ensembles.append(Ensemble([generalist, *others], "arithmetic"))
         return self._tested(ensembles)
 
@@ -123,9 +124,9 @@ class Teams:
         """How many further generalists cost at least as much as a team's specialists."""
         return math.ceil(team.seen / self.seen)
 
-    def _train(self, seeds: Sequence[int]) -> list[nn.Module]:
+    def _train(self, title: str, seeds: Sequence[int]) -> list[nn.Module]:
         settings = self.plan.generalist
-        return self.lab.train("generalist", settings, seeds, hard, self.lab.workshop.train, self.view).networks
+        return self.lab.train(title, settings, seeds, hard, self.lab.workshop.train, self.view).networks
 
     def _team(self, place: int, generalist: nn.Module) -> Team:
         shop, asked = self.lab.workshop, self.plan.specialists
@@ -133,7 +134,7 @@ class Teams:
         size = asked.size or -(-len(self.split.classes) // asked.number)
         groups = make_groups(found, asked.number, size, asked.overlap, 0, standardise=asked.standardise)
         settings = asked.training(self.plan.generalist)
-        folder = shop.folder / named(f"specialists-{place}", asked)
+        folder = shop.folder / named(named(f"specialists-{place}", self.plan.generalist), asked)
         folder.mkdir(exist_ok=True)
         how = Asked(settings, self.view, generalist, groups, SPECIALISTS + 100 * place, asked.full_softmax)
         specialists = train_specialists(shop._replace(folder=folder), how).networks
