@@ -93,7 +93,17 @@ def test_finished_rows_stay_and_what_they_trained_is_shared(run):
     folder, printed = run
     assert "of 8 rows to make; all of them take about " in printed
     assert "\ngeneralist: " not in printed
-    assert len(list(folder.glob("runs/reproduce-specialists-*/specialists-*/specialists-*.safetensors"))) == 2
+    trained = "runs/reproduce-specialists-*"
+    assert len(list(folder.glob(f"{trained}/specialists-*/specialists-*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize(("name", "trainings"), [("generalists", 1), ("longer", 2), ("others", 2), ("student", 4)])
+def test_what_depends_on_the_seed_is_trained_for_each(run, name, trainings):
+    """Generalists train together; what comes of each is by itself, and no two are the same network."""
+    folder, _ = run
+    files = list(folder.glob(f"runs/reproduce-specialists-*/{name}-*.safetensors"))
+    assert len(files) == trainings
+    assert len({file.read_bytes() for file in files}) == trainings
 
 
 def test_the_tables_and_the_plot_are_written(run):

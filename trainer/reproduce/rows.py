@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -74,6 +74,14 @@ class Results(NamedTuple):
 def number(value: float | None) -> str:
     """For a cell of a table."""
     return "" if value is None else f"{value:g}"
+
+
+def spread(values: Sequence[float], decimals: int) -> str:
+    """`85.31 ± 0.12 [3]`."""
+    if not values:
+        return "none"
+    deviation = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{decimals}f}{deviation} [{len(values)}]"
 
 
 def read_rows(path: Path) -> list[Row]:
