@@ -19,22 +19,22 @@ class Plan(NamedTuple):
     student: StudentTable
 
 
-NARROW: dict[str, Any] = {"hidden": (32,), "batch_size": 256, "learning_rate": 5e-3}
+NARROW: dict[str, Any] = {"hidden": (32,), "batch_size": 256, "learning_rate": 3e-3}
 """Too narrow for 62 classes, as the paper's generalist is too small for 15,000."""
 ENOUGH: dict[str, Any] = {"hidden": (128,), "batch_size": 256, "learning_rate": 3e-3}
-ALIKE: dict[str, Any] = {"number": 8, "size": 10, "overlap": True, "epochs": 12, "batch_size": 256}
+ALIKE: dict[str, Any] = {"number": 8, "size": 10, "overlap": True, "epochs": 24, "batch_size": 256}
 STUDENT: dict[str, Any] = {"temperature": 2.0, "hard_weight": 0.0, "distort": True, "numbered_views": 10}
 
 FULL = Plan(
     seeds=3,
-    generalist=Training(epochs=30, **NARROW),
+    generalist=Training(epochs=60, **NARROW),
     specialists=SpecialistsTable(learning_rate=NARROW["learning_rate"], **ALIKE),
     student=StudentTable(epochs=40, **NARROW, **STUDENT),
 )
 WIDE_PREFIX = "wide_"
 WIDE = Plan(
     seeds=3,
-    generalist=Training(epochs=30, **ENOUGH),
+    generalist=Training(epochs=60, **ENOUGH),
     specialists=SpecialistsTable(learning_rate=ENOUGH["learning_rate"], full_softmax=True, **ALIKE),
     student=StudentTable(epochs=40, **ENOUGH, **STUDENT),
 )
