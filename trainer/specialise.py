@@ -6,8 +6,11 @@ How each is done is in the files that it imports. Labels are not looked at befor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from service.manifest import Combination
@@ -17,13 +20,26 @@ from trainer.combined import Combined, Voting, votes_on
 from trainer.ensemble import Ensemble, predict
 from trainer.evaluate import Contender
 from trainer.export import export
+from trainer.fit import View
 from trainer.group_report import report_groups
 from trainer.groups import Group, Moments, confusion, make_groups, moments
 from trainer.models import proof_inputs
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, SpecialistsTable, Training
 from trainer.specialists import Asked, train_specialists
 from trainer.stages import Trained, Workshop
 from trainer.teachers import Tutor, member_view
+
+
+class Team(NamedTuple):
+    """Generalists with their specialists: the module, what its manifest says of it, the groups, what the generalists
+    predict of the validation inputs, [N, K] and in sum, and how the specialists were trained."""
+
+    combined: Combined
+    said: Combination
+    groups: list[Group]
+    log_p_NK: NDArray[np.float32]
+    found: Moments
+    trained: Trained
 
 
 def specialise(workshop: Workshop, recipe: Recipe, ensemble: Tutor, first_seed: int) -> Tutor | None:
@@ -33,24 +49,38 @@ def specialise(workshop: Workshop, recipe: Recipe, ensemble: Tutor, first_seed: 
     if asked is None:
         return None
     generalists, seeds = ensemble.members[: asked.generalists], ensemble.contender.seeds[: asked.generalists]
-    split, inputs = workshop.split, workshop.validation.inputs
+    split, settings, view = workshop.split, asked.training(recipe.ensemble), member_view(recipe, workshop.split)
+    team = make_team(workshop, asked, settings, view, generalists, first_seed, recipe.split_seed)
+    tell(workshop, team.groups, team.found, team.trained)
+    report_groups(workshop.folder, split, team.log_p_NK, team.groups, team.found, team.trained.errors)
+    with workshop.display.stage("graph of specialists", 1):
+        exported = export(team.combined, proof_inputs(split))
+    contender = Contender("specialists", exported, [*seeds, *team.trained.seeds], [], combination=team.said)
+    return Tutor(answering(workshop, team.combined), contender, [])
+
+
+def make_team(
+    workshop: Workshop,
+    asked: SpecialistsTable,
+    settings: Training,
+    view: View,
+    generalists: Sequence[nn.Module],
+    first_seed: int,
+    split_seed: int,
+) -> Team:
+    """Groups by what generalists confuse on validation, a specialist for each from the first of them, all combined."""
+    classes, inputs = workshop.split.classes, workshop.validation.inputs
     with workshop.display.stage("groups", 1):
         log_p_NK = predict(Ensemble(generalists, "arithmetic").to(workshop.device), inputs).numpy()
         found = moments(log_p_NK)
-        size = asked.size or -(-len(split.classes) // asked.number)
-        how = (asked.number, size, asked.overlap, recipe.split_seed)
-        groups = make_groups(found, *how, standardise=asked.standardise)
-        voting = Voting(groups, len(split.classes), asked.top_classes)
-    settings, view = asked.training(recipe.ensemble), member_view(recipe, split)
+        size = asked.size or -(-len(classes) // asked.number)
+        groups = make_groups(found, asked.number, size, asked.overlap, split_seed, standardise=asked.standardise)
+        voting = Voting(groups, len(classes), asked.top_classes)
     trained = train_specialists(workshop, Asked(settings, view, generalists[0], groups, first_seed, asked.full_softmax))
-    tell(workshop, groups, found, trained)
-    report_groups(workshop.folder, split, log_p_NK, groups, found, trained.errors)
     with workshop.display.stage("combination", 1) as advance:
-        combined, said = combine_best(generalists, trained.networks, voting, inputs, split.classes, groups)
-        exported = export(combined, proof_inputs(split))
+        combined, said = combine_best(generalists, trained.networks, voting, inputs, classes, groups)
         advance(1, f"{said.steps} {said.method} steps, off by {said.largest_error:.1g} at most on validation")
-    contender = Contender("specialists", exported, [*seeds, *trained.seeds], [], combination=said)
-    return Tutor(answering(workshop, combined), contender, [])
+    return Team(combined, said, groups, log_p_NK, found, trained)
 
 
 def combine_best(

@@ -12,9 +12,9 @@ from tests.trainer.conftest import trainer_here
 from tests.trainer.test_mnist import idx
 from trainer.data.mnist import FILES
 from trainer.errors import RunError
+from trainer.reproduce.mnist_report import markdown
 from trainer.reproduce.repair import best_shift, prior_shifts, shifted
-from trainer.reproduce.report import markdown
-from trainer.reproduce.rows import Results, Row, read_rows, write_rows
+from trainer.reproduce.rows import Results, Row, read_results, write_rows
 
 WANTED = (
     *("teacher", "plain", "distilled_t20", "ensemble_10", "distilled_jitter", "distilled_jitter_control"),
@@ -52,7 +52,7 @@ def run(tmp_path_factory):
     write_data(folder / "data")
     first = reproduce(folder, "--rows", "plain,ensemble_10")
     assert first.returncode == 0, first.stderr
-    facts = json.loads((folder / "out/mnist.json").read_bytes())
+    facts = json.loads((folder / "out/mnist-quick.json").read_bytes())
     assert [row["id"] for row in facts["rows"]] == ["plain", "ensemble_10"]
     second = reproduce(folder)
     assert second.returncode == 0, second.stderr
@@ -62,7 +62,7 @@ def run(tmp_path_factory):
 def test_every_row_is_there_with_a_value_for_each_seed(run):
     """In the form that was agreed."""
     folder, _, _ = run
-    facts = json.loads((folder / "out/mnist.json").read_bytes())
+    facts = json.loads((folder / "out/mnist-quick.json").read_bytes())
     assert facts["command"] == "python -m trainer reproduce mnist --quick"
     assert facts.keys() == {"command", "hardware", "seconds", "rows"}
     rows = {row["id"]: row for row in facts["rows"]}
@@ -83,7 +83,7 @@ def test_every_row_is_there_with_a_value_for_each_seed(run):
 def test_finished_rows_stay_and_what_they_trained_is_shared(run):
     """The second go trains neither the plain networks nor the members again."""
     folder, printed, before = run
-    after = {row["id"]: row for row in json.loads((folder / "out/mnist.json").read_bytes())["rows"]}
+    after = {row["id"]: row for row in json.loads((folder / "out/mnist-quick.json").read_bytes())["rows"]}
     assert all(after[row["id"]] == row for row in before["rows"])
     assert "of 18 rows to make; all of them take about " in printed
     assert "plain: " not in printed
@@ -93,7 +93,7 @@ def test_finished_rows_stay_and_what_they_trained_is_shared(run):
 def test_a_shift_chosen_on_the_test_is_never_worse_than_none(run):
     """That is what is wrong with it."""
     folder, _, _ = run
-    rows = {row["id"]: row for row in json.loads((folder / "out/mnist.json").read_bytes())["rows"]}
+    rows = {row["id"]: row for row in json.loads((folder / "out/mnist-quick.json").read_bytes())["rows"]}
     for name in ("no_threes", "sevens_eights"):
         pairs = zip(rows[f"{name}_paper_bias"]["values"], rows[name]["values"], strict=True)
         assert all(repaired <= plain for repaired, plain in pairs)
@@ -102,10 +102,10 @@ def test_a_shift_chosen_on_the_test_is_never_worse_than_none(run):
 def test_the_table_and_the_plot_are_written(run):
     """Rows in Markdown, temperatures as a grid, and their picture."""
     folder, _, _ = run
-    text = (folder / "out/mnist.md").read_text()
+    text = (folder / "out/mnist-quick.md").read_text()
     assert all(f"| `{name}` |" in text for name in WANTED)
     assert "| width | T = 1 | T = 20 |" in text
-    assert (folder / "out/mnist-temperature.png").stat().st_size > 1000
+    assert (folder / "out/mnist-quick-temperature.png").stat().st_size > 1000
 
 
 def test_a_row_that_there_is_not_is_told(run):
@@ -146,15 +146,16 @@ ROW = Row("plain", "a network", "test_errors", 146, None, [150.0, 140.0], "valid
 def test_rows_come_back_from_their_file(tmp_path):
     """And a damaged file is told, not overwritten."""
     path = tmp_path / "mnist.json"
-    assert read_rows(path) == []
-    write_rows(path, Results("a command", "a Z80", [ROW]))
-    assert read_rows(path) == [ROW]
+    assert read_results(path) is None
+    made = Results("a command", "a Z80", [ROW])
+    write_rows(path, made)
+    assert read_results(path) == made
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(RunError, match=r"mnist\.json is damaged .*; move it away to begin anew"):
-        read_rows(path)
+        read_results(path)
 
 
 def test_a_row_in_the_table_has_mean_spread_and_seeds():
     """Beside the paper's figure."""
-    text = markdown(Results("a command", "a Z80", [ROW]))
+    text = markdown(Results("a command", "a Z80", [ROW]), "a-plot.png")
     assert "| `plain` | a network | 146 |  | 145.0 ± 7.1 [2] | validation | 12 s |" in text

@@ -9,9 +9,9 @@ import pytest
 from tests.trainer.conftest import trainer_here
 from trainer.data.emnist import SIZES
 from trainer.reproduce.gains import Cover, by_cover, conditional_accuracy, relative_gain
-from trainer.reproduce.paired import paired
+from trainer.reproduce.paired import Paired, paired, share_kept
 from trainer.reproduce.rows import Results, Row
-from trainer.reproduce.specialists_report import markdown
+from trainer.reproduce.specialists_report import markdown, write_report
 
 WANTED = (
     *("generalist", "generalist_longer", "with_specialists", "ensemble_same_cost", "student"),
@@ -53,13 +53,13 @@ def run(tmp_path_factory):
 
 
 def rows_of(folder):
-    return {row["id"]: row for row in json.loads((folder / "out/specialists.json").read_bytes())["rows"]}
+    return {row["id"]: row for row in json.loads((folder / "out/specialists-quick.json").read_bytes())["rows"]}
 
 
 def test_every_row_is_there_with_a_value_for_each_seed(run):
     """In the form of the other section's."""
     folder, _ = run
-    facts = json.loads((folder / "out/specialists.json").read_bytes())
+    facts = json.loads((folder / "out/specialists-quick.json").read_bytes())
     assert facts["command"] == "python -m trainer reproduce specialists --quick"
     assert facts.keys() == {"command", "hardware", "seconds", "rows"}
     rows = rows_of(folder)
@@ -97,7 +97,7 @@ def test_finished_rows_stay_and_what_they_trained_is_shared(run):
     assert len(list(folder.glob(f"{trained}/specialists-*/specialists-*.safetensors"))) == 2
 
 
-@pytest.mark.parametrize(("name", "trainings"), [("generalists", 1), ("longer", 2), ("others", 2), ("student", 4)])
+@pytest.mark.parametrize(("name", "trainings"), [("*-generalists", 1), ("longer", 2), ("*-others", 2), ("student", 4)])
 def test_what_depends_on_the_seed_is_trained_for_each(run, name, trainings):
     """Generalists train together; what comes of each is by itself, and no two are the same network."""
     folder, _ = run
@@ -109,12 +109,12 @@ def test_what_depends_on_the_seed_is_trained_for_each(run, name, trainings):
 def test_the_tables_and_the_plot_are_written(run):
     """Rows, paired differences, the paper's Tables 3 and 4, the groups."""
     folder, _ = run
-    text = (folder / "out/specialists.md").read_text()
+    text = (folder / "out/specialists-quick.md").read_text()
     assert all(f"| `{name}` |" in text for name in WANTED)
     assert "| `with_specialists` | `ensemble_same_cost` |" in text
     assert "| with specialists | 45.9 % |" in text
     assert "| specialists | test examples | generalist | with specialists | relative gain | paper |" in text
-    assert (folder / "out/specialists-cover.png").stat().st_size > 1000
+    assert (folder / "out/specialists-quick-cover.png").stat().st_size > 1000
 
 
 def test_a_row_that_there_is_not_is_told(run):
@@ -165,11 +165,52 @@ def test_several_seeds_count_each_example_once():
     assert paired(mine, theirs) == paired(np.repeat(mine, 2, axis=0), np.repeat(theirs, 2, axis=0))
 
 
+def test_a_share_kept_worked_by_hand():
+    """Of 4 examples that specialists win the student wins 3, and it loses one that all had right: 2 of 4 are kept."""
+    before = np.array([[True] * 90 + [False] * 10])
+    after, student = before.copy(), before.copy()
+    after[0, 90:94] = True
+    student[0, 90:93], student[0, 0] = True, False
+    found = share_kept(student, after, before)
+    assert found is not None
+    assert found.value == pytest.approx(0.5)
+    # of what an example adds to the one and half of what it adds to the other: 3 x (1 - 1/2), 1 x -1/2, 1 x -1
+    spread = math.sqrt((3 * 0.25 + 0.25 + 1) / 100)
+    assert found.high - found.value == pytest.approx(1.96 * spread / 0.04 / 10)
+    assert share_kept(after, after, before) == Paired(1.0, 1.0, 1.0)
+    assert share_kept(student, before, before) is None
+
+
+KEPT = {"together": [62.0, 41.0, 83.0], "beats_student_from_generalist": False, "seeds_without_gain": 1}
+
+
 def test_no_share_is_claimed_where_the_control_is_not_beaten():
     """The table says so, and says where there was no gain to keep."""
-    details = {"beats_student_from_generalist": False, "seeds_without_gain": 1}
-    row = Row("gain_kept_by_student", "kept", "percent", None, 80.0, [], "validation", 1.0, details)
-    text = markdown(Results("a command", "a Z80", [row]))
+    row = Row("gain_kept_by_student", "kept", "percent", None, 80.0, [], "validation", 1.0, KEPT)
+    text = markdown(Results("a command", "a Z80", [row]), "specialists")
     assert "| `gain_kept_by_student` | kept |  | 80 | none | 1 s |" in text
     assert "`student` is not shown to beat `student_from_generalist`" in text
-    assert "In 1 seeds specialists gained nothing to keep." in text
+    assert "Of all seeds together, the student keeps 62 % of the gain [41, 83]." in text
+    assert "In 1 seeds specialists gain nothing that is shown." in text
+
+
+def test_rows_of_the_wider_generalist_have_a_section_of_their_own(run, tmp_path):
+    """With their plot; and a row without those that it was made from is shown too."""
+    folder, _ = run
+    facts = rows_of(folder)["with_specialists"]
+    rows = [Row(**{**facts, "id": "wide_with_specialists", "title": "wider"})]
+    write_report(tmp_path / "specialists", Results("a command", "a Z80", rows))
+    text = (tmp_path / "specialists.md").read_text()
+    assert "## wider" in text
+    assert "(specialists-wide_cover.png)" in text
+    assert (tmp_path / "specialists-wide_cover.png").stat().st_size > 1000
+
+
+def test_quick_rows_are_not_taken_for_full_ones(run):
+    """They are in files of their own."""
+    folder, _ = run
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "specialists-quick-cover.png",
+        "specialists-quick.json",
+        "specialists-quick.md",
+    ]

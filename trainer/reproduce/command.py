@@ -17,7 +17,7 @@ from trainer.errors import TrainerError
 from trainer.lesson import Data
 from trainer.report import hardware
 from trainer.reproduce.lab import Lab
-from trainer.reproduce.rows import Figure, Results, Row, read_rows, write_rows
+from trainer.reproduce.rows import Figure, Results, Row, read_results, write_rows
 from trainer.runs import open_run, run_name_of
 from trainer.stages import Workshop, examples
 
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
 class Experiment(NamedTuple):
     """A section of the paper: its name, its data, its rows (tiny or in full), and its table and plots, written beside
-    the JSON."""
+    the JSON; they are given its path without the suffix."""
 
     name: str
     load: Callable[[Path | None], Data]
@@ -55,7 +55,8 @@ class Experiment(NamedTuple):
 
 
 def reproduce(experiment: Experiment, asked: Asked, display: Display) -> Results:
-    """Makes every row that is asked for and not there, and writes `<name>.json`, `<name>.md` and plots after each.
+    """Makes every row that is asked for and not there, and writes `<name>.json`, `<name>.md` and plots after each;
+    tiny ones are `<name>-quick`.
 
     Raises TrainerError where a row is asked for that there is not.
     """
@@ -66,24 +67,30 @@ def reproduce(experiment: Experiment, asked: Asked, display: Display) -> Results
     with open_run(asked.runs_dir, name, resume=True) as folder:
         parts = examples(split.train, asked.device), examples(split.validation, asked.device)
         lab = Lab(Workshop(folder, split, *parts, asked.device, display, cluster_of(asked.on)), transfer)
-        figures, estimate_s = experiment.rows(lab, asked.quick)
-        _check(asked.rows, figures)
-        path = asked.out / f"{experiment.name}.json"
-        results = Results(asked.command, hardware(asked.device), read_rows(path))
-        done = {row.id for row in results.rows}
-        left = [figure for figure in figures if figure.id not in done and (not asked.rows or figure.id in asked.rows)]
-        if results.rows:  # the tables of an earlier version are written anew
-            experiment.write(asked.out, results)
-        if left:
-            hours = estimate_s() / 3600
-            display.say(f"{len(left)} of {len(figures)} rows to make; all of them take about {hours:.1f} hours here")
-        for figure in left:
-            row = _row(figure)
-            results = results._replace(rows=_ordered([*results.rows, row], figures))
-            write_rows(path, results)
-            experiment.write(asked.out, results)
-            values = ", ".join(f"{value:.6g}" for value in row.values)
-            display.say(f"{row.id}: {values} {row.metric.replace('_', ' ')}; {row.seconds:.0f} s")
+        rows = experiment.rows(lab, asked.quick)
+        _check(asked.rows, rows.figures)
+        return _make(experiment, asked, rows, display)
+
+
+def _make(experiment: Experiment, asked: Asked, rows: Rows, display: Display) -> Results:
+    place = asked.out / (f"{experiment.name}-quick" if asked.quick else experiment.name)
+    path = place.with_suffix(".json")
+    results = Results(asked.command, hardware(asked.device), [])
+    if before := read_results(path):
+        experiment.write(place, before)  # the tables of an earlier version are written anew
+        results = results._replace(rows=before.rows)
+    done = {row.id for row in results.rows}
+    left = [figure for figure in rows.figures if figure.id not in done and (not asked.rows or figure.id in asked.rows)]
+    if left:
+        hours, total = rows.estimate_s() / 3600, len(rows.figures)
+        display.say(f"{len(left)} of {total} rows to make; all of them take about {hours:.1f} hours here")
+    for figure in left:
+        row = _row(figure)
+        results = results._replace(rows=_ordered([*results.rows, row], rows.figures))
+        write_rows(path, results)
+        experiment.write(place, results)
+        values = ", ".join(f"{value:.6g}" for value in row.values)
+        display.say(f"{row.id}: {values} {row.metric.replace('_', ' ')}; {row.seconds:.0f} s")
     return results
 
 

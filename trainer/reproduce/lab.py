@@ -50,7 +50,8 @@ class Lab(NamedTuple):
         view: View = plain,
         validation: Examples | None = None,
     ) -> Trained:
-        """Trains one network per seed, or finds them. Title and settings name a training, seeds extend it."""
+        """Trains one network per seed, or finds them. Title and settings name a training: other seeds, or more of them,
+        need another title."""
         shop = self.workshop if validation is None else self.workshop._replace(validation=validation)
         return train_networks(shop, named(title, settings), settings, seeds, loss, examples, view)
 
@@ -91,9 +92,8 @@ class Lab(NamedTuple):
         first, for what a process costs but once.
         """
         few = only(self.workshop.train, torch.arange(min(TRIAL, len(self.workshop.train.labels))))
-        _, long, short = (
-            self._trial(settings.model_copy(update={"epochs": epochs}), few, view) for epochs in (1, 3, 1)
-        )
+        trials = [settings.model_copy(update={"epochs": epochs}) for epochs in (1, 3, 1)]
+        _, long, short = (self._trial(trial, few, view) for trial in trials)
         return max(0.0, long - short) / 2 * len(self.workshop.train.labels) / len(few.labels)
 
     def _trial(self, settings: Training, few: Examples, view: View) -> float:

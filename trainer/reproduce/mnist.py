@@ -27,10 +27,10 @@ from trainer.objectives import Distilling, hard
 from trainer.recipe import StudentTable, Training
 from trainer.reproduce.command import Experiment, Rows
 from trainer.reproduce.lab import Lab, only
+from trainer.reproduce.mnist_plan import FULL, QUICK, Plan
+from trainer.reproduce.mnist_report import write_report
 from trainer.reproduce.paired import paired
-from trainer.reproduce.plan import FULL, QUICK, Plan
 from trainer.reproduce.repair import best_shift, prior_shifts, shifted
-from trainer.reproduce.report import write_report
 from trainer.reproduce.rows import Figure, Measured
 from trainer.stages import Trained
 from trainer.views import Distorting

@@ -16,7 +16,10 @@ Z = 1.96
 
 
 class Paired(NamedTuple):
-    """How much more often the one is right, as a share of the examples, with a 95 % interval over examples."""
+    """How much more often the one is right, as a share of the examples, with a 95 % interval over examples.
+
+    It is of these networks: others of the same kind may differ by more.
+    """
 
     value: float
     low: float
@@ -37,4 +40,15 @@ def paired(right_RN: NDArray[np.bool_], against_RN: NDArray[np.bool_]) -> Paired
     difference_N = right_RN.mean(axis=0) - against_RN.mean(axis=0)
     half = Z * float(difference_N.std()) / math.sqrt(len(difference_N))
     value = float(difference_N.mean())
+    return Paired(value, value - half, value + half)
+
+
+def share_kept(right_RN: NDArray[np.bool_], after_RN: NDArray[np.bool_], before_RN: NDArray[np.bool_]) -> Paired | None:
+    """Which share of the gain from `before` to `after` is there, by the delta method for a ratio of means; None where
+    that gain is not shown."""
+    if not paired(after_RN, before_RN).shown:
+        return None
+    gained_N, possible_N = (kind.mean(axis=0) - before_RN.mean(axis=0) for kind in (right_RN, after_RN))
+    value = float(gained_N.mean() / possible_N.mean())
+    half = Z * float((gained_N - value * possible_N).std() / possible_N.mean()) / math.sqrt(len(gained_N))
     return Paired(value, value - half, value + half)

@@ -84,12 +84,14 @@ def spread(values: Sequence[float], decimals: int) -> str:
     return f"{statistics.fmean(values):.{decimals}f}{deviation} [{len(values)}]"
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows that were finished before; none where there is no file. Raises RunError where it is damaged."""
+def read_results(path: Path) -> Results | None:
+    """What was made before, by whichever command and machine; None where there is no file. Raises RunError where it is
+    damaged."""
     if not path.exists():
-        return []
+        return None
     try:
-        return [Row(**row) for row in json.loads(path.read_bytes())["rows"]]
+        facts = json.loads(path.read_bytes())
+        return Results(facts["command"], facts["hardware"], [Row(**row) for row in facts["rows"]])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}); move it away to begin anew") from error
 
@@ -102,4 +104,4 @@ def write_rows(path: Path, results: Results) -> None:
         "seconds": round(results.seconds, 1),
         "rows": [row._asdict() for row in results.rows],
     }
-    write_bytes(path, json.dumps(facts, indent=1).encode() + b"\n")
+    write_bytes(path, json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n")

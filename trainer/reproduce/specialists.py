@@ -7,17 +7,21 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainer.data import load_data, load_transfer
+from trainer.groups import confusion
 from trainer.lesson import Data
 from trainer.recipe import Recipe
 from trainer.reproduce.command import Experiment, Rows
 from trainer.reproduce.gains import by_cover, conditional_accuracy, relative_gain
 from trainer.reproduce.lab import Lab
-from trainer.reproduce.paired import paired
+from trainer.reproduce.paired import paired, share_kept
 from trainer.reproduce.rows import Figure, Measured
 from trainer.reproduce.specialists_plan import FULL, QUICK, WIDE, WIDE_PREFIX, Plan
 from trainer.reproduce.specialists_report import write_report
 from trainer.reproduce.teams import Teams, Tested
+from trainer.specialise import Team
 
 
 class Specialists:
@@ -29,10 +33,11 @@ class Specialists:
 
     def figures(self) -> list[Figure]:
         """Every row, in the order in which what is shared is made."""
-        number = self.plan.specialists.number
+        asked = self.plan.specialists
+        specialists = f"{asked.number} specialists{' of full softmaxes' if asked.full_softmax else ''}"
         figures = [
             _accuracy("generalist", f"{self._sizes()}, distorted images", self.generalist),
-            _accuracy("with_specialists", f"the generalist with {number} specialists", self.with_specialists),
+            _accuracy("with_specialists", f"the generalist with {specialists}", self.with_specialists),
             _share("relative_gain", "accuracy gained, of the generalist's", 4.4, None, self.relative_gain),
             _accuracy("generalist_longer", "trained on for as long as the specialists", self.longer),
             _accuracy("ensemble_same_cost", "generalists that together cost as much", self.same_cost),
@@ -47,7 +52,7 @@ class Specialists:
         return "-".join(map(str, (math.prod(split.shape), *self.plan.generalist.hidden, len(split.classes))))
 
     def generalist(self) -> Measured:
-        """To its plateau on validation."""
+        """At the best of its epochs on validation; that more of them bring little is for its control to show."""
         generalists = self.trained.generalists
         return generalists.accuracies, {"examples_seen": self.trained.seen, "validation": generalists.validation}
 
@@ -67,13 +72,14 @@ class Specialists:
         pairs = zip(self.trained.generalists.right_RN, combined.right_RN, teams, strict=True)
         covers = [by_cover(before, after, self.test.labels, team.groups) for before, after, team in pairs]
         return combined.accuracies, {
-            "examples_seen": [team.seen for team in teams],
+            "examples_seen": [self.trained.seen_by(team) for team in teams],
+            "examples_seen_by_generalist": self.trained.seen,
             "validation": combined.validation,
             "gain": _gain(combined, self.trained.generalists),
             "conditional_accuracy": {"generalist": before, "combined": self._conditional(combined)},
             "by_cover": [[cover._asdict() for cover in each] for each in covers],
             "groups": [team.said.groups for team in teams],
-            "confusion_within_groups": [team.confusion for team in teams],
+            "confusion_within_groups": [_confusion(team) for team in teams],
             "steps": [f"{team.said.steps} {team.said.method}" for team in teams],
             "largest_error": [team.said.largest_error for team in teams],
         }
@@ -111,13 +117,14 @@ class Specialists:
         }
 
     def gain_kept(self) -> Measured:
-        """(student - generalist) / (with specialists - generalist), of the seeds in which specialists gain at all."""
-        kinds = (self.trained.students, self.trained.combined, self.trained.generalists)
-        triples = zip(*(kind.accuracies for kind in kinds), strict=True)
-        values = [100.0 * (student - before) / (after - before) for student, after, before in triples if after > before]
-        beats = paired(self.trained.students.right_RN, self.trained.students_of_generalists.right_RN)
+        """(student - generalist) / (with specialists - generalist), of each seed that shows a gain and of all together."""
+        student, after, before = self.trained.students, self.trained.combined, self.trained.generalists
+        kept = [share_kept(*right) for right in zip(student.by_seed, after.by_seed, before.by_seed, strict=True)]
+        values = [100.0 * found.value for found in kept if found is not None]
+        together = share_kept(student.right_RN, after.right_RN, before.right_RN)
         return values, {
-            "beats_student_from_generalist": beats.shown,
+            "together": together and together.times(100.0),
+            "beats_student_from_generalist": _beats(student, self.trained.students_of_generalists),
             "seeds_without_gain": self.plan.seeds - len(values),
         }
 
@@ -127,6 +134,11 @@ class Specialists:
             conditional_accuracy(self.lab.logits(network, self.test), self.test.labels, team.groups)
             for network, team in pairs
         ]
+
+
+def _confusion(team: Team) -> list[float]:
+    """The share of the generalist's confusion that is within each group."""
+    return [round(confusion(team.found, group), 4) for group in team.groups]
 
 
 def _accuracy(name: str, title: str, measure: Any) -> Figure:
@@ -139,19 +151,26 @@ def _share(name: str, title: str, paper: float | None, goal: float | None, measu
 
 def _gain(tested: Tested, over: Tested) -> dict[str, Any]:
     """Points gained on the same test examples, with 95 % intervals: over all seeds, and of each."""
-    pairs = zip(tested.right_RN, over.right_RN, strict=True)
+    pairs = zip(tested.by_seed, over.by_seed, strict=True)
     return {
         "points": paired(tested.right_RN, over.right_RN).times(100.0),
-        "of_each_seed": [paired(mine[None], theirs[None]).times(100.0) for mine, theirs in pairs],
+        "of_each_seed": [paired(mine, theirs).times(100.0) for mine, theirs in pairs],
     }
+
+
+def _beats(tested: Tested, over: Tested) -> bool:
+    """With an interval above 0, and in every seed, because the interval does not hold the spread of networks."""
+    pairs = zip(tested.by_seed, over.by_seed, strict=True)
+    return paired(tested.right_RN, over.right_RN).shown and all(paired(*pair).value > 0 for pair in pairs)
 
 
 def estimate_s(lab: Lab, plan: Plan) -> float:
     """Seconds that all rows take here, from an epoch of the generalist over a few examples."""
     epoch = lab.seconds(plan.generalist, Teams(lab, plan).view)
     asked, student = plan.specialists, plan.student
-    group = (asked.size or 0) / len(lab.workshop.split.classes)
-    specialists = asked.epochs * 2 * asked.number * group
+    common_K = np.sort(np.bincount(lab.workshop.split.train.labels))[::-1]
+    group = common_K[: asked.size].sum() / common_K.sum()  # at most: the largest decides for all
+    specialists = asked.epochs * 2 * asked.number * float(group)
     further = plan.generalist.epochs * math.ceil(specialists / plan.generalist.epochs)
     transfer = 1 + len(lab.transfer) / len(lab.workshop.train.labels)
     asking = student.numbered_views * (asked.number + 2) / 3  # forward alone is about a third of a step

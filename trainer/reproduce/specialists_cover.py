@@ -21,7 +21,7 @@ PAPER_BY_COVER = {0: 0.0, 1: 3.4, 2: 7.4, 3: 8.8, 4: 10.5, 5: 11.1, 6: 11.3, 7: 
 """Relative gain in %; 10 stands for 10 or more (Table 4)."""
 
 
-def cover_table(row: Row) -> list[str]:
+def cover_table(row: Row, plot: str) -> list[str]:
     """Table 4."""
     lines = ["By the number of specialists that cover an example's class (the paper's Table 4):", ""]
     lines += ["| specialists | test examples | generalist | with specialists | relative gain | paper |"]
@@ -32,10 +32,10 @@ def cover_table(row: Row) -> list[str]:
         after = spread([cover.combined for cover in covers], 2)
         gain, paper = spread(_relative(covers), 2), PAPER_BY_COVER[min(covering, 10)]
         lines.append(f"| {covering} | {examples} | {before} | {after} | {gain} % | {paper} % |")
-    return [*lines, "", f"![Relative gain by the number of covering specialists]({_plot(row)})"]
+    return [*lines, "", f"![Relative gain by the number of covering specialists]({plot})"]
 
 
-def draw_cover(out: Path, row: Row) -> None:
+def draw_cover(path: Path, row: Row) -> None:
     """The plot that `cover_table` shows."""
     covers = _covers(row)
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -50,12 +50,12 @@ def draw_cover(out: Path, row: Row) -> None:
     axes.set(xlabel="specialists that cover an example's class", ylabel="relative gain in accuracy, %")
     axes.set_xticks(list(gains))
     figure.legend(loc="outside upper center", ncols=2)
-    save_figure(figure, out / _plot(row))
+    save_figure(figure, path)
 
 
-def _plot(row: Row) -> str:
-    """`specialists-cover.png`, or `specialists-wide_cover.png`."""
-    return f"specialists-{row.id.removesuffix('with_specialists')}cover.png"
+def plot_of(row: Row, name: str) -> str:
+    """`<name>-cover.png`, or `<name>-wide_cover.png`."""
+    return f"{name}-{row.id.removesuffix('with_specialists')}cover.png"
 
 
 def _covers(row: Row) -> dict[int, list[Cover]]:

@@ -11,22 +11,22 @@ from pathlib import Path
 
 from trainer.checkpoint import write_bytes
 from trainer.reproduce.rows import Results, Row, number, spread
-from trainer.reproduce.specialists_cover import cover_table, draw_cover
+from trainer.reproduce.specialists_cover import cover_table, draw_cover, plot_of
 from trainer.reproduce.specialists_plan import WIDE_PREFIX
 
 PAPER_CONDITIONAL = {"generalist": 43.1, "combined": 45.9}
 """% (Table 3)."""
 
 
-def write_report(out: Path, results: Results) -> None:
-    """Writes both."""
-    write_bytes(out / "specialists.md", markdown(results).encode())
+def write_report(place: Path, results: Results) -> None:
+    """Writes `<place>.md` and a plot for each generalist."""
+    write_bytes(place.with_suffix(".md"), markdown(results, place.name).encode())
     for row in results.rows:
         if row.id.endswith("with_specialists"):
-            draw_cover(out, row)
+            draw_cover(place.with_name(plot_of(row, place.name)), row)
 
 
-def markdown(results: Results) -> str:
+def markdown(results: Results, name: str) -> str:
     """The command, the machine, the rows, and what follows from them."""
     lines = [
         "# The paper's section on specialists, reproduced on EMNIST's 62 characters",
@@ -41,7 +41,8 @@ def markdown(results: Results) -> str:
         *map(_line, results.rows),
     ]
     for prefix in ("", WIDE_PREFIX):
-        lines += _section({row.id.removeprefix(prefix): row for row in results.rows if _is_of(row, prefix)})
+        rows = {row.id.removeprefix(prefix): row for row in results.rows if _is_of(row, prefix)}
+        lines += _section(rows, name)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -49,14 +50,14 @@ def _is_of(row: Row, prefix: str) -> bool:
     return row.id.startswith(WIDE_PREFIX) == bool(prefix)
 
 
-def _section(rows: dict[str, Row]) -> list[str]:
+def _section(rows: dict[str, Row], name: str) -> list[str]:
     """What follows from the rows of one generalist, whose ids come without their prefix."""
     if not rows:
         return []
     lines = ["", f"## {next(iter(rows.values())).title}", "", *_gains(rows), *_notes(rows)]
     if "with_specialists" in rows:
         row = rows["with_specialists"]
-        lines += ["", *_conditional(row), "", *cover_table(row), "", *_groups(row)]
+        lines += ["", *_conditional(row), "", *cover_table(row, plot_of(row, name)), "", *_groups(row)]
     return lines
 
 
@@ -81,7 +82,7 @@ def _gains(rows: dict[str, Row]) -> list[str]:
     found = [(subject.get(key, name), other, rows[name].details[key]) for name, key, other in asked if name in rows]
     if not found:
         return []
-    lines = ["| points | over | on the same test examples, 95 % | of each seed |", "|---|---|---:|---|"]
+    lines = ["| points | over | these networks, on the same test examples, 95 % | of each seed |", "|---|---|---:|---|"]
     for who, over, gain in found:
         each = "; ".join(map(_interval, gain["of_each_seed"]))
         lines.append(f"| `{who}` | `{over}` | {_interval(gain['points'])} | {each} |")
@@ -98,7 +99,7 @@ def _notes(rows: dict[str, Row]) -> list[str]:
     notes = []
     if "with_specialists" in rows:
         details = rows["with_specialists"].details
-        seen, before = details["examples_seen"], rows["generalist"].details["examples_seen"]
+        seen, before = details["examples_seen"], details["examples_seen_by_generalist"]
         notes.append(
             f"All specialists of a generalist saw {statistics.fmean(seen) / before:.2f} times as many examples in "
             f"training as it did ({before:,}), each with a network of its size: so much `generalist_longer` trained on."
@@ -117,8 +118,11 @@ def _notes(rows: dict[str, Row]) -> list[str]:
                 "`student` is not shown to beat `student_from_generalist`: its share of the gain is no claim that the "
                 "specialists' knowledge was kept."
             )
+        if details["together"]:
+            value, low, high = details["together"]
+            notes.append(f"Of all seeds together, the student keeps {value:.0f} % of the gain [{low:.0f}, {high:.0f}].")
         if details["seeds_without_gain"]:
-            notes.append(f"In {details['seeds_without_gain']} seeds specialists gained nothing to keep.")
+            notes.append(f"In {details['seeds_without_gain']} seeds specialists gain nothing that is shown.")
     return ["", *(f"- {note}" for note in notes)] if notes else []
 
 

@@ -16,18 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from service.manifest import Combination
 from trainer.answers import Teacher, teacher_of
-from trainer.combined import Combined, Voting
-from trainer.ensemble import Ensemble, Single
+from trainer.ensemble import Ensemble
 from trainer.fit import View
-from trainer.groups import Group, confusion, make_groups, moments
 from trainer.lesson import with_transfer
 from trainer.objectives import Distilling, hard
 from trainer.reproduce.lab import Lab, named
 from trainer.reproduce.specialists_plan import Plan
-from trainer.specialise import answering, combine_best
-from trainer.specialists import Asked, examples_per_epoch, train_specialists
+from trainer.specialise import Team, answering, make_team
+from trainer.specialists import examples_per_epoch
 from trainer.views import Distorting
 
 GENERALISTS, OTHERS, LONGER, STUDENTS, SPECIALISTS = 0, 100, 4_000, 5_000, 8_000
@@ -44,20 +41,14 @@ class Tested(NamedTuple):
     validation: list[float]
 
     @property
+    def by_seed(self) -> list[NDArray[np.bool_]]:
+        """The same for each seed, [1, N]."""
+        return list(self.right_RN[:, None])
+
+    @property
     def accuracies(self) -> list[float]:
         """On the test examples, in %."""
         return [100.0 * float(right_N.mean()) for right_N in self.right_RN]
-
-
-class Team(NamedTuple):
-    """A generalist with its specialists: the module, what is said of it, the groups, the share of the confusion that is
-    within each, and how many examples all specialists have seen in training."""
-
-    combined: Combined
-    said: Combination
-    groups: list[Group]
-    confusion: list[float]
-    seen: int
 
 
 class Teams:
@@ -73,8 +64,9 @@ class Teams:
 
     @cached_property
     def generalists(self) -> Tested:
-        """To their plateau on validation."""
-        return self._tested(self._train("generalists", range(GENERALISTS, GENERALISTS + self.plan.seeds)))
+        """Each at the best of its epochs on validation."""
+        seeds = range(GENERALISTS, GENERALISTS + self.plan.seeds)
+        return self._tested(self._train(f"{len(seeds)}-generalists", seeds))
 
     @cached_property
     def teams(self) -> list[Team]:
@@ -91,10 +83,10 @@ class Teams:
         """The generalists, each trained on until it has seen as many further examples as its specialists."""
         networks, asked = [], self.plan.specialists
         for place, (generalist, team) in enumerate(zip(self.generalists.networks, self.teams, strict=True)):
-            epochs = math.ceil(team.seen / len(self.split.train.labels))
+            epochs = math.ceil(self.seen_by(team) / len(self.split.train.labels))
             own = {"epochs": epochs, "learning_rate": asked.learning_rate, "weight_decay": asked.weight_decay}
             settings = self.plan.generalist.model_copy(update=own)
-            title, seed = f"longer-{place}", LONGER + place
+            title, seed = named(f"longer-{place}", self.plan.generalist), LONGER + place
             networks += self.lab.train_longer(title, settings, generalist, seed, self.view).networks
         return self._tested(networks)
 
@@ -103,8 +95,8 @@ class Teams:
         """Each generalist with as many others as together see at least as many examples as its specialists."""
         ensembles = []
         for place, (generalist, team) in enumerate(zip(self.generalists.networks, self.teams, strict=True)):
-            first = OTHERS * (1 + place)
-            others = self._train(f"others-{place}", range(first, first + self.others(team)))
+            first, number = OTHERS * (1 + place), self.others(team)
+            others = self._train(f"{number}-others-{place}", range(first, first + number))
             ensembles.append(Ensemble([generalist, *others], "arithmetic"))
         return self._tested(ensembles)
 
@@ -117,32 +109,30 @@ class Teams:
     @cached_property
     def students_of_generalists(self) -> Tested:
         """The same from the same inputs, taught by the generalist alone."""
-        teachers = [teacher_of(self.lab.workshop, Single(network)) for network in self.generalists.networks]
+        alone = [Ensemble([network], "arithmetic") for network in self.generalists.networks]
+        teachers = [teacher_of(self.lab.workshop, module) for module in alone]
         return self._tested([self._student(place, teacher) for place, teacher in enumerate(teachers)])
 
     def others(self, team: Team) -> int:
         """How many further generalists cost at least as much as a team's specialists."""
-        return math.ceil(team.seen / self.seen)
+        return math.ceil(self.seen_by(team) / self.seen)
+
+    def seen_by(self, team: Team) -> int:
+        """Examples that all specialists of a team see in training."""
+        return self.plan.specialists.epochs * examples_per_epoch(self.split.train.labels, team.groups)
 
     def _train(self, title: str, seeds: Sequence[int]) -> list[nn.Module]:
         settings = self.plan.generalist
         return self.lab.train(title, settings, seeds, hard, self.lab.workshop.train, self.view).networks
 
     def _team(self, place: int, generalist: nn.Module) -> Team:
-        shop, asked = self.lab.workshop, self.plan.specialists
-        found = moments(self.lab.logits(Ensemble([generalist], "arithmetic"), self.split.validation))
-        size = asked.size or -(-len(self.split.classes) // asked.number)
-        groups = make_groups(found, asked.number, size, asked.overlap, 0, standardise=asked.standardise)
-        settings = asked.training(self.plan.generalist)
-        folder = shop.folder / named(named(f"specialists-{place}", self.plan.generalist), asked)
+        shop, asked, settings = self.lab.workshop, self.plan.specialists, self.plan.generalist
+        folder = shop.folder / named(named(f"specialists-{place}", settings), asked)
         folder.mkdir(exist_ok=True)
-        how = Asked(settings, self.view, generalist, groups, SPECIALISTS + 100 * place, asked.full_softmax)
-        specialists = train_specialists(shop._replace(folder=folder), how).networks
-        voting = Voting(groups, len(self.split.classes), asked.top_classes)
-        inputs, classes = shop.validation.inputs, self.split.classes
-        combined, said = combine_best([generalist], specialists, voting, inputs, classes, groups)
-        seen = settings.epochs * examples_per_epoch(self.split.train.labels, groups)
-        return Team(combined, said, groups, [round(confusion(found, group), 4) for group in groups], seen)
+        first = SPECIALISTS + 100 * place
+        return make_team(
+            shop._replace(folder=folder), asked, asked.training(settings), self.view, [generalist], first, split_seed=0
+        )
 
     def _student(self, place: int, teacher: Teacher) -> nn.Module:
         settings, shop, title = self.plan.student, self.lab.workshop, f"student-{place}-of-{teacher.sha256[:8]}"

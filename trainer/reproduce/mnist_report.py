@@ -12,14 +12,15 @@ from trainer.plots import save_figure
 from trainer.reproduce.rows import Results, Row, number
 
 
-def write_report(out: Path, results: Results) -> None:
-    """Writes `mnist.md` and its plot."""
-    write_bytes(out / "mnist.md", markdown(results).encode())
-    draw_plots(out, results)
+def write_report(place: Path, results: Results) -> None:
+    """Writes `<place>.md` and its plot."""
+    plot = f"{place.name}-temperature.png"
+    write_bytes(place.with_suffix(".md"), markdown(results, plot).encode())
+    draw_plots(place.with_name(plot), results)
 
 
-def markdown(results: Results) -> str:
-    """`mnist.md`: the command, the machine, the rows beside the paper's, and what to know about them."""
+def markdown(results: Results, plot: str) -> str:
+    """The command, the machine, the rows beside the paper's, and what to know about them."""
     rows = [row for row in results.rows if "temperature" not in row.details]
     lines = [
         "# The paper's MNIST section, reproduced",
@@ -38,7 +39,7 @@ def markdown(results: Results) -> str:
     widths = _widths(results.rows)
     if widths:
         lines += ["", "Test errors by temperature and width of the student, one seed each:", "", *_grid(widths)]
-        lines += ["", "![Test errors against the temperature](mnist-temperature.png)"]
+        lines += ["", f"![Test errors against the temperature]({plot})"]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -90,8 +91,8 @@ def _grid(widths: dict[int, dict[float, Row]]) -> list[str]:
     return lines
 
 
-def draw_plots(out: Path, results: Results) -> None:
-    """`mnist-temperature.png`, once there are rows for it."""
+def draw_plots(path: Path, results: Results) -> None:
+    """Test errors by temperature, once there are rows for it."""
     widths = _widths(results.rows)
     if not widths:
         return
@@ -106,4 +107,4 @@ def draw_plots(out: Path, results: Results) -> None:
     axes.set_yticks([50, 100, 200, 400], ["50", "100", "200", "400"])
     axes.minorticks_off()
     figure.legend(loc="outside right center", title="a layer")
-    save_figure(figure, out / "mnist-temperature.png")
+    save_figure(figure, path)
