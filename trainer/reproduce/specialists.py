@@ -117,7 +117,7 @@ class Specialists:
         }
 
     def gain_kept(self) -> Measured:
-        """(student - generalist) / (with specialists - generalist), of each seed that shows a gain and of all together."""
+        """(student - generalist) / (with specialists - generalist), of each seed that shows a gain, and of all."""
         student, after, before = self.trained.students, self.trained.combined, self.trained.generalists
         kept = [share_kept(*right) for right in zip(student.by_seed, after.by_seed, before.by_seed, strict=True)]
         values = [100.0 * found.value for found in kept if found is not None]
