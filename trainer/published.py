@@ -43,9 +43,26 @@ def find_asked(models_dir: Path, student: Model, text: str | None) -> Model:
     model = find_teacher(models_dir, student) if text is None else find_model(models_dir, text)
     if model.place == student.place:
         raise TrainerError(f"{student.place} cannot ask itself, expected another model")
-    if model.manifest.classes != student.manifest.classes or model.manifest.input.shape != student.manifest.input.shape:
-        raise TrainerError(f"{model.place} and {student.place} do not take the same inputs and know the same classes")
+    _check_alike(model, student)
     return model
+
+
+def _check_alike(model: Model, student: Model) -> None:
+    """Same inputs, same classes, same data in the same parts: else it may know the examples that choose the rule."""
+    its, mine, cannot = model.manifest, student.manifest, f"{student.place} cannot ask {model.place}"
+    for what, found, expected in (
+        ("classes are", list(its.classes), list(mine.classes)),
+        ("inputs have shape", list(its.input.shape), list(mine.input.shape)),
+        ("image is", its.input.image, mine.input.image),
+    ):
+        if found != expected:
+            raise TrainerError(f"{cannot}: its {what} {found}, expected {expected}")
+    if its.data.sha256 != mine.data.sha256:
+        raise TrainerError(
+            f"{cannot}: it was trained on {its.data.name!r} with SHA-256 {its.data.sha256[:12]}…, expected "
+            f"{mine.data.name!r} with {mine.data.sha256[:12]}…: it may have learnt the validation examples that choose "
+            "the rule"
+        )
 
 
 def find_teacher(models_dir: Path, student: Model) -> Model:

@@ -1,6 +1,7 @@
 """python -m trainer cascade: a rule chosen on validation, by numpy's word, and a student published anew with it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,15 @@ from scipy import special
 
 from service.cascade import Cascade
 from service.library import Library
-from service.manifest import GRAPH, DataReference, read_manifest, write_manifest
+from service.manifest import GRAPH, DataReference, ImageSpec, read_manifest, write_manifest
+from service.model import load_model
 from tests.repositories import DIGITS, examples, known_logits, write_model
 from tests.trainer.conftest import contents, trainer_here
 from trainer.data import load_data
 from trainer.deferral import Choice, Costs, Cut, all_cuts, cells, choose, fit_temperature, table
 from trainer.errors import TrainerError
 from trainer.publish import triton_config
+from trainer.published import find_asked, find_student
 from trainer.recipe import Recipe
 
 INPUTS, LABELS = examples(600)
@@ -196,7 +199,8 @@ def test_it_prints_what_the_rule_costs_and_brings(home):
 
 def test_the_student_may_be_told_to_ask_another_model(home):
     """Than its teacher, which need not even be there; the loss is measured against that one."""
-    write_model(home.folder / "models", "other", 3, role="specialists", seed=5)
+    other = write_model(home.folder / "models", "other", 3, role="specialists", seed=5)
+    change(other, data=json.loads((home.student / "manifest.json").read_text())["data"])
     shutil.rmtree(home.ensemble.parent)
     assert home.cascade("mine-student", "--max-loss", "100", "--ask", "other/3").returncode == 0
     rule = read_manifest(home.student.parent / "2").cascade
@@ -207,6 +211,38 @@ def test_the_student_may_be_told_to_ask_another_model(home):
     ):
         done = home.cascade("mine-student/1", "--max-loss", "1", "--ask", ask)
         assert (done.returncode, done.stderr) == (2, f"trainer: {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        ({"classes": "ab"}, "its classes are ['a', 'b'], expected ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']"),
+        ({"shape": (4, 4)}, "its inputs have shape [4, 4], expected [8, 8]"),
+        (
+            {"image": ImageSpec(range=(16.0, 0.0), margin=0.1)},
+            "its image is range=(16.0, 0.0) margin=0.1, expected range=(0.0, 16.0) margin=0.0",
+        ),
+        ({"image": None}, "its image is None, expected range=(0.0, 16.0) margin=0.0"),
+    ],
+)
+def test_a_model_that_takes_or_knows_other_things_is_not_asked(tmp_path, other, text):
+    """Both are named, with what is other and what was expected."""
+    student = load_model(write_model(tmp_path, "mine-student"), device="cpu")
+    write_model(tmp_path, "other", 3, role="ensemble", seed=5, **other)
+    with pytest.raises(TrainerError, match=f"^{re.escape(f'mine-student/1 cannot ask other/3: {text}')}$"):
+        find_asked(tmp_path, student, "other")
+
+
+def test_a_model_of_other_data_is_not_asked(home):
+    """Of the same examples in other parts, say: it may have learnt those that the student is judged on."""
+    student = find_student(home.folder / "models", "mine-student")
+    write_model(home.folder / "models", "other", 3, role="ensemble", seed=5)
+    text = (
+        r"^mine-student/1 cannot ask other/3: it was trained on 'random' with SHA-256 [0-9a-f]{12}…, expected 'mine' "
+        r"with [0-9a-f]{12}…: it may have learnt the validation examples that choose the rule$"
+    )
+    with pytest.raises(TrainerError, match=text):
+        find_asked(home.folder / "models", student, "other")
 
 
 def test_a_loss_that_the_student_keeps_to_by_itself_defers_nothing(home):
@@ -271,7 +307,7 @@ def other_data(home: Home) -> None:
         (
             "mine-student",
             other_classes,
-            "mine-ensemble/1 and mine-student/1 do not take the same inputs and know the same classes",
+            "mine-student/1 cannot ask mine-ensemble/1: its classes are ['9', '8', ",
         ),
         (
             "mine-student",
