@@ -41,8 +41,10 @@ def find_model(models_dir: Path, text: str) -> Model:
 def find_asked(models_dir: Path, student: Model, text: str | None) -> Model:
     """The model of that name, or of that name and version; without one, the student's teacher."""
     model = find_teacher(models_dir, student) if text is None else find_model(models_dir, text)
-    if model.place == student.place:
-        raise TrainerError(f"{student.place} cannot ask itself, expected another model")
+    if model.manifest.files[GRAPH].sha256 == student.manifest.files[GRAPH].sha256:
+        raise TrainerError(
+            f"{student.place} cannot ask {model.place}: both have the same graph, expected another model"
+        )
     _check_alike(model, student)
     return model
 

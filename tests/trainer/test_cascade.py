@@ -207,9 +207,12 @@ def test_the_student_may_be_told_to_ask_another_model(home):
     assert (rule.name, rule.version) == ("other", 3)
     for ask, told in (
         ("nope", "unknown model 'nope'; available in models: mine-student, other"),
-        ("mine-student/1", "mine-student/1 cannot ask itself, expected another model"),
+        (
+            "mine-student/1",
+            "mine-student/2 cannot ask mine-student/1: both have the same graph, expected another model",
+        ),
     ):
-        done = home.cascade("mine-student/1", "--max-loss", "1", "--ask", ask)
+        done = home.cascade("mine-student", "--max-loss", "1", "--ask", ask)
         assert (done.returncode, done.stderr) == (2, f"trainer: {told}\n")
 
 
