@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,6 +86,14 @@ def test_a_mixture_of_experts_is_the_gates_mean_of_their_distributions():
     torch.testing.assert_close(made(inputs).exp(), p)
     loss = hard(made(inputs)[None], Batch(inputs[None], labels[None], None))
     torch.testing.assert_close(loss, -p[torch.arange(6), labels].log().mean()[None])
+
+
+def test_ten_of_the_drawn_classes_hold_half_of_the_examples():
+    """In every part, and the other 52 have equal shares of the rest; of few classes all are equally frequent."""
+    split = emnist_shaped(62, 10_400, 1_040, 1_040)
+    for part, others in ((split.train, 100), (split.validation, 10), (split.test, 10)):
+        assert np.bincount(part.labels).tolist() == [others * 52 // 10] * 10 + [others] * 52
+    assert np.bincount(emnist_shaped(4, 80, 4, 4).train.labels).tolist() == [20] * 4
 
 
 def test_the_training_loop_teaches_a_mixture(tmp_path):
