@@ -144,14 +144,16 @@ def test_images_are_counted_until_their_first_step_within_the_tolerance():
 
 
 def test_the_benchmark_of_specialists_prints_both_comparisons(capsys):
-    """Four trainings with their ratios; how far either combination gets, and its time in both runtimes."""
-    specialists.main(["--quick"])
+    """Four trainings with their ratios; how far either combination gets, and its time in both runtimes. What is given
+    beside --quick counts."""
+    specialists.main(["--quick", "--images", "20"])
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
     trainings, solved, timed = rows[2:6], rows[8:9], rows[11:]
     assert [row[0].split()[0] for row in trainings] == ["the", "all", "the", "a"]
     assert all("[" in row[2] for row in trainings)
     assert [row[0] for row in solved] == ["of trained networks"]
+    assert [row[6].partition(" of ")[2] for row in solved] == ["20"]
     asked = [[name, batch] for name in ("onnxruntime", "PyTorch") for batch in ("1", "64")]
     assert [row[1:3] for row in timed] == asked
     assert all("[" in row[-1] for row in timed)

@@ -29,7 +29,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.specialists", description=str(__doc__).partition("\n")[0]
     )
-    parser.add_argument("--quick", action="store_true", help="tiny networks, few steps: only that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny networks, few steps, but for what is given: only that it runs"
+    )
     whole = Scale()
     for name, about in (
         ("rows", "training examples"),
@@ -40,10 +42,10 @@ def main(arguments: Sequence[str]) -> None:
         ("images", "images of each case that are combined"),
         ("bound", "steps that gradient descent may take"),
     ):
-        default = getattr(whole, name)
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{about} (default: %(default)s)")
+        text = f"{about} (default: {getattr(whole, name)}, with --quick {getattr(QUICK, name)})"
+        parser.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS, help=text)
     given = vars(parser.parse_args(arguments))
-    scale = QUICK if given.pop("quick") else whole._replace(**given)
+    scale = (QUICK if given.pop("quick") else whole)._replace(**given)
     with tempfile.TemporaryDirectory() as folder:
         for line in measure(scale, Path(folder)):
             print(line, flush=True)  # noqa: T201 - it is a program
