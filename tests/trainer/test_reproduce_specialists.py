@@ -84,6 +84,9 @@ def test_rows_agree_with_each_other(run):
     assert details["ensemble_same_cost"]["gain_of_specialists"]["points"][0] == pytest.approx(against.mean(), abs=1e-3)
     seen, before = details["with_specialists"]["examples_seen"], details["generalist"]["examples_seen"]
     assert details["ensemble_same_cost"]["members"] == [1 + math.ceil(each / before) for each in seen]
+    fewer = values["with_specialists"] - np.array(details["ensemble_same_cost"]["one_fewer"])
+    over_fewer = details["ensemble_same_cost"]["gain_of_specialists_over_one_fewer"]["points"][0]
+    assert over_fewer == pytest.approx(fewer.mean(), abs=1e-3)
     assert details["student"]["transfer_inputs"] == 62 * 10 + 124
     assert max(details["with_specialists"]["largest_error"]) <= 1e-4
 

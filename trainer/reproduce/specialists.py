@@ -96,6 +96,8 @@ class Specialists:
             "members": [1 + self.trained.others(team) for team in self.trained.teams],
             "validation": ensembles.validation,
             "gain_of_specialists": _gain(self.trained.combined, ensembles),
+            "one_fewer": self.trained.cheaper_ensembles.accuracies,
+            "gain_of_specialists_over_one_fewer": _gain(self.trained.combined, self.trained.cheaper_ensembles),
         }
 
     def student(self) -> Measured:

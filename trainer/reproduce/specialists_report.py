@@ -107,8 +107,13 @@ def _notes(rows: dict[str, Row]) -> list[str]:
         largest = max(details["largest_error"])
         notes.append(f"Combined in {', '.join(details['steps'])} steps, off by {largest:.1g} at most on validation.")
     if "ensemble_same_cost" in rows:
-        members = rows["ensemble_same_cost"].details["members"]
-        notes.append(f"`ensemble_same_cost` has {', '.join(map(str, members))} members: the cost is rounded up.")
+        details = rows["ensemble_same_cost"].details
+        members = ", ".join(map(str, details["members"]))
+        notes.append(
+            f"`ensemble_same_cost` has {members} members: the cost is rounded up. With one fewer, at no more than the "
+            f"specialists' cost, it reaches {spread(details['one_fewer'], 2)}: `with_specialists` over those is "
+            f"{_interval(details['gain_of_specialists_over_one_fewer']['points'])} points."
+        )
     if "student" in rows:
         notes.append(f"Students learn from {rows['student'].details['transfer_inputs']:,} inputs without their labels.")
     if "gain_kept_by_student" in rows:

@@ -93,12 +93,21 @@ class Teams:
     @cached_property
     def ensembles(self) -> Tested:
         """Each generalist with as many others as together see at least as many examples as its specialists."""
+        return self._tested(self._ensembles)
+
+    @cached_property
+    def _ensembles(self) -> list[Ensemble]:
         ensembles = []
         for place, (generalist, team) in enumerate(zip(self.generalists.networks, self.teams, strict=True)):
             first, number = OTHERS * (1 + place), self.others(team)
             others = self._train(f"{number}-others-{place}", range(first, first + number))
             ensembles.append(Ensemble([generalist, *others], "arithmetic"))
-        return self._tested(ensembles)
+        return ensembles
+
+    @cached_property
+    def cheaper_ensembles(self) -> Tested:
+        """The same with one member fewer, which together cost less than the specialists, or as much."""
+        return self._tested([Ensemble(list(each.members)[:-1], each.mean) for each in self._ensembles])
 
     @cached_property
     def students(self) -> Tested:
