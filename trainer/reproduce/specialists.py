@@ -7,8 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from trainer.data import load_data, load_transfer
 from trainer.groups import confusion
 from trainer.lesson import Data
@@ -170,9 +168,8 @@ def estimate_s(lab: Lab, plan: Plan) -> float:
     """Seconds that all rows take here, from an epoch of the generalist over a few examples."""
     epoch = lab.seconds(plan.generalist, Teams(lab, plan).view)
     asked, student = plan.specialists, plan.student
-    common_K = np.sort(np.bincount(lab.workshop.split.train.labels))[::-1]
-    group = common_K[: asked.size].sum() / common_K.sum()  # at most: the largest decides for all
-    specialists = asked.epochs * 2 * asked.number * float(group)
+    group = (asked.size or 0) / len(lab.workshop.split.classes)  # of the examples, where it has common and rare classes
+    specialists = asked.epochs * 2 * asked.number * group
     further = plan.generalist.epochs * math.ceil(specialists / plan.generalist.epochs)
     transfer = 1 + len(lab.transfer) / len(lab.workshop.train.labels)
     asking = student.numbered_views * (asked.number + 2) / 3  # forward alone is about a third of a step
