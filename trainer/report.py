@@ -91,7 +91,8 @@ def show_results(console: Console, results: Results, where: str) -> None:
     for row in results.rows:
         table.add_row(*cells(row), style="bold" if row.role == "student" else None)
     # A narrow terminal wraps the table's lines, which beats cutting its figures off.
-    wide = Console(file=console.file, width=max(console.width, 80), force_terminal=console.is_terminal)
+    needed = console.measure(table, options=console.options.update(width=500)).maximum
+    wide = Console(file=console.file, width=max(console.width, needed), force_terminal=console.is_terminal)
     wide.print(table)
     for note in notes(results, where):
         console.print(note, highlight=False)

@@ -95,13 +95,17 @@ def test_nothing_is_shown_as_minus_zero():
     assert "student +0.20 points [0.00, +0.40]" in notes(Results(ROWS, Gain(None, tiny, tiny)), "a Z80")[0]
 
 
+LONG = [line._replace(errors=3_700 + line.errors, parameters=231_022_000) for line in ROWS]
+
+
+@pytest.mark.parametrize("rows", [ROWS, LONG])
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_the_terminal_shows_every_figure(width):
+def test_the_terminal_shows_every_figure(width, rows):
     """However narrow it is, no figure is cut off, and brackets are not taken for markup."""
     console = Console(file=io.StringIO(), width=width)
-    show_results(console, results(), "a Z80")
+    show_results(console, results()._replace(rows=rows), "a Z80")
     text = " ".join(console.file.getvalue().split())
-    for line in ROWS:
+    for line in rows:
         for cell in cells(line):
             assert cell in text
     assert "[+0.12, +4.76]" in text
