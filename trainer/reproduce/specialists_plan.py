@@ -23,7 +23,9 @@ NARROW: dict[str, Any] = {"hidden": (32,), "batch_size": 256, "learning_rate": 3
 """Too narrow for 62 classes, as the paper's generalist is too small for 15,000."""
 ENOUGH: dict[str, Any] = {"hidden": (128,), "batch_size": 256, "learning_rate": 3e-3}
 ALIKE: dict[str, Any] = {"number": 8, "size": 10, "overlap": True, "epochs": 24, "batch_size": 256}
-STUDENT: dict[str, Any] = {"temperature": 2.0, "hard_weight": 0.0, "distort": True, "numbered_views": 10}
+STUDENT: dict[str, Any] = {"temperature": 1.0, "hard_weight": 0.5, "distort": True, "numbered_views": 10}
+"""On validation, the first seed: 75.1 % at T = 2 without labels, 75.9 % at T = 1, 77.3 % with the labels at 0.5.
+The first of them had been tested before the others were tried: 75.5 %, over three seeds."""
 
 FULL = Plan(
     seeds=3,

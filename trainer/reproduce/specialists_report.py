@@ -115,7 +115,8 @@ def _notes(rows: dict[str, Row]) -> list[str]:
             f"{_interval(details['gain_of_specialists_over_one_fewer']['points'])} points."
         )
     if "student" in rows:
-        notes.append(f"Students learn from {rows['student'].details['transfer_inputs']:,} inputs without their labels.")
+        inputs = rows["student"].details["transfer_inputs"]
+        notes.append(f"Students see {inputs:,} inputs, training examples and unlabelled ones.")
     if "gain_kept_by_student" in rows:
         details = rows["gain_kept_by_student"].details
         if not details["beats_student_from_generalist"]:
