@@ -98,7 +98,8 @@ def check_range(graph: bytes, inputs: NDArray[np.float32]) -> None:
 def int8(graph: bytes, calibration: NDArray[np.float32]) -> bytes:
     """The graph with products of 8-bit integers, one scale a tensor; inputs have the range of `calibration` [N, ...].
 
-    Inputs are unsigned and weights signed, as VNNI instructions take them; what a product gives is not rounded again.
+    Inputs are unsigned and weights signed, as VNNI instructions take them, and weights have 7 bits: a processor without
+    these adds two products in 16 bits, where 8 bits may saturate. What a product gives is not rounded again.
     Ranges found anew in each batch would need no calibration, but then one request's outlier spoils those beside it.
     """
     from onnxruntime.quantization import QuantType, quantize_static  # takes 0.3 s
@@ -106,6 +107,7 @@ def int8(graph: bytes, calibration: NDArray[np.float32]) -> bytes:
     model = _prepared(graph)
     reader = SimpleNamespace(get_next=partial(next, iter([{"input": batch} for batch in _batches(calibration)]), None))
     options = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    options["reduce_range"] = True
     options["extra_options"] = {"OpTypesToExcludeOutputQuantization": list(PRODUCTS)}
     root, quiet = logging.getLogger(), logging.NullHandler()  # logging.info gives the root one where it has none
     with ExitStack() as stack:
