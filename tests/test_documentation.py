@@ -25,8 +25,20 @@ from trainer.__main__ import main as trainer_main
 from trainer.recipe import EnsembleTable, Recipe, SpecialistsTable, StudentTable, shipped
 
 README = (ROOT / "README.md").read_text()
-CLOCKED = {"timings_ms", "latency_ms", "throughput", "speed_up", "batch_speed_up", "seconds", "batch", "machine"}
-"""Keys whose values are of the machine and the moment: their kind is compared, not their value."""
+CLOCKED = {
+    "verdict",
+    "p_value",
+    "mcnemar",
+    "timings_ms",
+    "latency_ms",
+    "throughput",
+    "speed_up",
+    "batch_speed_up",
+    "seconds",
+    "batch",
+    "machine",
+}
+"""Keys whose values are of the machine, whose weights they tell, or of the moment: their kind is compared, not their value."""
 
 
 COUNTED = {"both_right": 7, "only_a": 7, "only_b": 7, "neither": 7}
