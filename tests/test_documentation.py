@@ -27,7 +27,7 @@ from trainer.recipe import EnsembleTable, Recipe, SpecialistsTable, StudentTable
 README = (ROOT / "README.md").read_text()
 CLOCKED = {"verdict", "timings_ms", "latency_ms", "throughput", "speed_up", "batch_speed_up", "seconds", "batch"}
 CLOCKED |= {"machine"}
-"""Keys whose values are of the machine, whose weights they tell, or of the moment: their kind is compared, not their value."""
+"""Keys whose values are of the machine or the moment: their kind is compared, not their value."""
 
 
 COUNTED = {"both_right": 7, "only_a": 7, "only_b": 7, "neither": 7}
