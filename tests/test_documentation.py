@@ -25,13 +25,8 @@ from trainer.__main__ import main as trainer_main
 from trainer.recipe import EnsembleTable, Recipe, SpecialistsTable, StudentTable, shipped
 
 README = (ROOT / "README.md").read_text()
-CLOCKED = {"verdict", "timings_ms", "latency_ms", "throughput", "speed_up", "batch_speed_up", "seconds", "batch"}
-CLOCKED |= {"machine"}
-"""Keys whose values are of the machine or the moment: their kind is compared, not their value."""
-
-
-COUNTED = {"both_right": 7, "only_a": 7, "only_b": 7, "neither": 7}
-"""Counts of the 360 test examples, to 0.02 of them: weights differ a little from processor to processor."""
+CLOCKED = {"timings_ms", "latency_ms", "throughput", "speed_up", "batch_speed_up", "seconds", "batch", "machine"}
+"""Keys whose values are of the machine and the moment: their kind is compared, not their value."""
 
 
 class Exchange(NamedTuple):
@@ -63,8 +58,6 @@ def assert_like(expected: Any, found: Any, place: str = "answer") -> None:
             assert key in found, f"{place}.{key} is not in the answer: {sorted(found)}"
             if key in CLOCKED:
                 assert isinstance(found[key], (int, float) if isinstance(value, int) else type(value)), f"{place}.{key}"
-            elif key in COUNTED:
-                assert found[key] == pytest.approx(value, abs=COUNTED[key]), f"{place}.{key}"
             else:
                 assert_like(value, found[key], f"{place}.{key}")
     elif isinstance(expected, list):

@@ -294,7 +294,7 @@ def test_a_comparison_that_is_interrupted_does_not_pass_a_gate(
         while "timing single rows" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(number)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=20)
     assert (process.returncode, said) == (status, "")
 
 
