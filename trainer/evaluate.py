@@ -124,13 +124,13 @@ def gain_kept(student_N: Labels, baseline_N: Labels, teacher_N: Labels, labels_N
     student = measures.accuracy_difference(student_N, baseline_N, labels_N)
     known = teacher.value > 0 and teacher.interval.low > 0
     right = [(predicted_N == labels_N).astype(int) for predicted_N in (student_N, baseline_N, teacher_N)]
-    return Gain(_share(right[0] - right[1], right[2] - right[1]) if known else None, teacher, student)
+    return Gain(share_kept(right[0] - right[1], right[2] - right[1]) if known else None, teacher, student)
 
 
-def _share(student_N: Labels, teacher_N: Labels) -> Estimate:
-    """sum(student) / sum(teacher) of what each example adds to the two gains (-1, 0 or 1).
+def share_kept(student_N: NDArray, teacher_N: NDArray) -> Estimate:
+    """sum(student) / sum(teacher) of what each example adds to the two gains: -1, 0 or 1, or the mean over seeds.
 
-    Its 95 % interval is the percentile bootstrap over examples: only how often each of the nine pairs occurs matters.
+    Its 95 % interval is the percentile bootstrap over examples: only how often each pair of values occurs matters.
     """
     pairs, counts = np.unique(np.stack([student_N, teacher_N]), axis=1, return_counts=True)
     drawn = np.random.default_rng(0).multinomial(len(student_N), counts / len(student_N), size=RESAMPLES)

@@ -174,9 +174,8 @@ def student_views(recipe: Recipe, split: Split) -> NumberedViews | None:
     asked = recipe.student
     if not (asked.jitter or asked.distort or asked.mix):
         return None
-    background = split.image.range[0] if split.image else 0.0
     number = min(asked.numbered_views, asked.epochs)
-    return NumberedViews(number, recipe.split_seed, asked.jitter, asked.mix, background, asked.distort)
+    return NumberedViews(number, recipe.split_seed, asked.jitter, asked.mix, split.background, asked.distort)
 
 
 def check_views(recipe: Recipe, split: Split) -> None:

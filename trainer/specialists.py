@@ -117,17 +117,15 @@ def specialist_tasks(workshop: Workshop, asked: Asked) -> list[Task]:
     classes, groups, mlp = len(workshop.split.classes), asked.groups, asked.settings.network == "mlp"
     labels_SK = torch.stack([specialist_labels(group, classes) for group in groups])
     special_SK = labels_SK != DUSTBIN
-    counts_K = torch.bincount(workshop.train.labels.cpu(), minlength=classes)
-    special_S = (special_SK * counts_K).sum(dim=1)
-    half = int(special_S.max())
-    offsets = [dustbin_offset(int(count), int(counts_K.sum())) for count in special_S]
+    sizes, total = group_sizes(workshop.train.labels.cpu().numpy(), groups), len(workshop.train.labels)
+    offsets = [dustbin_offset(size, total) for size in sizes]
     seeds = range(asked.first_seed, asked.first_seed + len(groups))
     tasks = []
     for task in tasks_of(workshop, "specialists", asked.settings, seeds, OwnOdds(()), asked.view):
         mine = slice(task.seeds[0] - asked.first_seed, task.seeds[-1] + 1 - asked.first_seed)
         columns = classes if asked.full else 1 + max(map(len, groups if mlp else groups[mine]))
         start = start_of(asked.generalist, asked.settings.network, groups[mine], classes, columns, full=asked.full)
-        order = HalfAndHalf(special_SK[mine], half)
+        order = HalfAndHalf(special_SK[mine], max(sizes))
         task = task._replace(classes=columns, order=order, start=start)
         if asked.full:
             loss = LabelsAndSoftTargets(tuple(offsets[mine]), special_SK[mine])
@@ -138,9 +136,9 @@ def specialist_tasks(workshop: Workshop, asked: Asked) -> list[Task]:
     return tasks
 
 
-def examples_per_epoch(labels_N: NDArray[np.int64], groups: Sequence[Group]) -> int:
-    """What all specialists together see in an epoch: twice the examples of the largest group each."""
-    return 2 * len(groups) * max(int(np.isin(labels_N, group).sum()) for group in groups)
+def group_sizes(labels_N: NDArray[np.int64], groups: Sequence[Group]) -> list[int]:
+    """How many of the examples are of each group's classes; an epoch of each specialist has twice the largest."""
+    return [int(np.isin(labels_N, group).sum()) for group in groups]
 
 
 def specialist_labels(group: Group, classes: int) -> Tensor:

@@ -86,8 +86,9 @@ async def _check_samples(raw: bytes, report: dict[str, Any]) -> None:
 async def test_of_two_comparisons_one_waits_and_the_service_answers_meanwhile(tmp_path: Path) -> None:
     write_pair(tmp_path)
     async with serving(tmp_path) as client:
-        first = asyncio.create_task(client.post("/compare", json=QUICK))
-        await asyncio.sleep(0.1)
+        first = asyncio.create_task(client.post("/compare", json={**QUICK, "blocks": 10}))
+        while not (await client.get("/compare")).json()["comparisons"]:
+            await asyncio.sleep(0.01)
         second = await client.post("/compare", json=QUICK)
         assert second.status_code == 202  # not at once: another one runs
         assert second.headers["retry-after"] == "1"

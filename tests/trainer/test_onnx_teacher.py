@@ -1,7 +1,6 @@
 """Teachers of other makes: the standard graph around a file against the library that made it, and what is refused."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import nn
 
 from service.errors import ModelError
 from service.foreign.answers import wrap
@@ -28,7 +26,6 @@ from service.foreign.counts import multiply_accumulates, parameters
 from service.measures import FLOOR
 from service.model import check_graph
 from trainer.errors import ExportError
-from trainer.export import Exported
 from trainer.onnx_teacher import OnnxTeacher, prove, read_teacher
 
 ERRORS = (ExportError, ModelError)
@@ -203,124 +200,7 @@ def test_xgboost_through_onnxmltools():
 # What PyTorch answers
 
 
-class Picture(nn.Module):
-    """A convolution and a layer, on [B, 1, 8, 8]: logits, or their softmax."""
-
-    def __init__(self, answer: nn.Module) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10), answer)
-
-    def forward(self, x):
-        return self.network(x)
-
-
-PICTURES = np.random.default_rng(0).normal(size=(20, 8, 8)).astype(np.float32)
-DIGITS = tuple(map(str, range(10)))
-
-
-def picture_file(module: nn.Module) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's remarks about itself
-        program = torch.onnx.export(
-            module.eval(),
-            (torch.zeros(2, 1, 8, 8),),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto.SerializeToString()
-
-
-@pytest.mark.parametrize("answer", [nn.Identity(), nn.Softmax(dim=1), nn.LogSoftmax(dim=1)])
-def test_a_network_of_pytorch_gives_logits_or_probabilities(answer, tmp_path):
-    """Which of them is read off the numbers; a channel axis of length 1 is added."""
-    module = Picture(answer)
-    path = tmp_path / "net.onnx"
-    path.write_bytes(picture_file(module))
-    made = read_teacher(path, PICTURES, DIGITS)
-    assert isinstance(made, Exported)
-    answers = Picture(nn.Softmax(dim=1))(torch.from_numpy(PICTURES)[:, None]).detach().numpy()
-    probabilities, logits = run(made.graph, PICTURES)
-    np.testing.assert_allclose(probabilities, answers, atol=1e-6)
-    np.testing.assert_allclose(softmax(logits), answers, atol=1e-6)
-    assert made.parameters == 4 * 9 + 4 + 144 * 10 + 10
-    assert made.multiply_accumulates == 36 * 4 * 9 + 144 * 10
-    assert made.cpu_ms > 0
-    assert made.largest_difference < 1e-6
-
-
 # Small graphs by hand
-
-
-def test_logits_stay_as_they_are():
-    """A softmax is added, and `input` and `y` may be any names."""
-    probabilities, logits = run(wrap(tiny(), VALUES, ABC, "t"), VALUES)
-    np.testing.assert_array_equal(logits, VALUES)
-    np.testing.assert_allclose(probabilities, softmax(VALUES), atol=1e-6)
-
-
-def test_names_of_the_standard_graph_inside_the_file_do_not_collide():
-    raw = tiny(
-        node("Identity", ["input"], ["logits"]),
-        node("Softmax", ["logits"], ["probabilities"], axis=1),
-        inputs=[floats("input", "B", 3)],
-        outputs=[floats("probabilities", "B", 3), floats("logits", "B", 3)],
-    )
-    once = wrap(raw, VALUES, ABC, "t")
-    twice = wrap(once, VALUES, ABC, "t")
-    np.testing.assert_allclose(run(twice, VALUES)[0], softmax(VALUES), atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.UINT8])
-def test_other_types_of_input_are_cast(kind):
-    whole = np.random.default_rng(1).integers(0, 17, (20, 3)).astype(np.float32)
-    raw = tiny(node("Cast", ["x"], ["y"], to=TensorProto.FLOAT), inputs=[floats("x", None, 3, kind=kind)])
-    np.testing.assert_array_equal(run(wrap(raw, whole, ABC, "t"), whole)[1], whole)
-
-
-@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16])
-def test_other_types_of_output_are_cast(kind):
-    nodes = [node("Softmax", ["x"], ["p"], axis=1), node("Cast", ["p"], ["y"], to=kind)]
-    raw = tiny(*nodes, outputs=[floats("y", None, 3, kind=kind)])
-    np.testing.assert_allclose(run(wrap(raw, VALUES, ABC, "t"), VALUES)[0], softmax(VALUES), atol=1e-3)
-
-
-@pytest.mark.parametrize("given", [(3,), (3, 1), (1, 3)])
-def test_inputs_are_flattened_or_get_axes_of_length_one(given):
-    """Row-major, so no number moves."""
-    flat = weight("flat", [-1, 3])
-    raw = tiny(node("Reshape", ["x", "flat"], ["y"]), inputs=[floats("x", "B", *given)], weights=[flat])
-    inputs = VALUES.reshape(50, 3, 1)
-    graph = wrap(raw, inputs, ABC, "t")
-    assert interface(graph)["input"] == ["batch", 3, 1]
-    np.testing.assert_array_equal(run(graph, inputs)[1], VALUES)
-
-
-@pytest.mark.parametrize("shape", [("B", 1), ("B",)])
-def test_one_column_is_the_probability_of_the_second_class(shape):
-    nodes = [node("Sigmoid", ["x"], ["p"]), node("Reshape", ["p", "shape"], ["y"])]
-    width = weight("shape", [-1, 1] if len(shape) == 2 else [-1])
-    raw = tiny(*nodes, inputs=[floats("x", "B", 1)], outputs=[floats("y", *shape)], weights=[width])
-    probabilities, logits = run(wrap(raw, VALUES[:, :1], ("no", "yes"), "t"), VALUES[:, :1])
-    expected = 1 / (1 + np.exp(-VALUES[:, 0].astype(np.float64)))
-    np.testing.assert_allclose(probabilities, np.stack([1 - expected, expected], axis=1), atol=1e-6)
-    np.testing.assert_allclose(softmax(logits), probabilities, atol=1e-6)
-
-
-def test_old_files_whose_weights_are_inputs_too():
-    """Before the IR's version 4 every initializer was."""
-    raw = tiny(
-        node("Add", ["x", "w"], ["y"]),
-        inputs=[floats("x", "B", 3), floats("w", 3)],
-        weights=[weight("w", [1.0, 2.0, 3.0])],
-        opsets=(("", 8),),
-        ir=3,
-    )
-    graph = wrap(raw, VALUES, ABC, "t")
-    np.testing.assert_allclose(run(graph, VALUES)[1], VALUES + np.array([1, 2, 3]), atol=1e-6)
-    assert list(interface(graph)) == ["input", "probabilities", "logits"]
 
 
 def test_the_numbers_of_a_tree_are_counted_by_hand():
@@ -370,109 +250,3 @@ def test_predict_is_the_same_in_batches():
 
 
 # What is refused
-
-
-def branch() -> bytes:
-    def body(name: str) -> onnx.GraphProto:
-        return helper.make_graph([node("Identity", ["x"], [name])], name, [], [floats(name, "B", 3)])
-
-    condition = weight("c", True)
-    return tiny(
-        node("If", ["c"], ["y"], then_branch=body("then"), else_branch=body("else")),
-        weights=[condition],
-    )
-
-
-def external() -> bytes:
-    tensor = weight("w", [1.0, 2.0, 3.0])
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="weights.bin")
-    return tiny(node("Add", ["x", "w"], ["y"]), weights=[tensor])
-
-
-def fixed_inside() -> bytes:
-    """The batch is free by its type and 50 by a Reshape, as older exporters left it."""
-    return tiny(node("Reshape", ["x", "shape"], ["y"]), weights=[weight("shape", [50, 3])])
-
-
-TWO_ANSWERS = (node("Identity", ["x"], ["y"]), node("Neg", ["x"], ["z"]))
-PAIR = [floats("y", "B", 3), floats("z", "B", 3)]
-REFUSED = {
-    "text": (b"no graph", "t: not an ONNX file"),
-    "nothing": (b"", "t: not an ONNX file: 0 bytes without an operator"),
-    "two inputs": (
-        tiny(node("Add", ["x", "z"], ["y"]), inputs=[floats("x", "B", 3), floats("z", "B", 3)]),
-        "t: takes 2 inputs (x float [B, 3], z float [B, 3]), expected one, [B, 3]",
-    ),
-    "text as input": (
-        tiny(node("StringNormalizer", ["x"], ["y"]), inputs=[floats("x", None, 3, kind=TensorProto.STRING)]),
-        "t: takes x string [?, 3], expected numbers (float or integer)",
-    ),
-    "another shape": (
-        tiny(inputs=[floats("x", "B", 4)], outputs=[floats("y", "B", 4)]),
-        "t: takes x float [B, 4], expected [B, 3]",
-    ),
-    "a fixed batch": (
-        tiny(inputs=[floats("x", 1, 3)], outputs=[floats("y", 1, 3)]),
-        "t: takes x float [1, 3]: a batch of 1 alone; export it with a free batch",
-    ),
-    "no wide output": (
-        tiny(node("ReduceSum", ["x"], ["y"], keepdims=0), outputs=[floats("y")]),
-        "t: no output is float [B, 3], one column a class; it gives y float []",
-    ),
-    "labels alone": (
-        tiny(node("ArgMax", ["x"], ["y"], axis=1), outputs=[floats("y", "B", 1, kind=TensorProto.INT64)]),
-        "t: no output is float [B, 3], one column a class; it gives y int64 [B, 1]",
-    ),
-    "two answers": (tiny(*TWO_ANSWERS, outputs=PAIR), "t: ambiguous: each of y, z could be the answer, expected one"),
-    "sigmoids": (tiny(node("Sigmoid", ["x"], ["y"])), "t: ambiguous: output y looks like probabilities, but its rows"),
-    "NaN": (tiny(node("Log", ["x"], ["y"])), "t: output y is not finite (NaN or infinite) on"),
-    "an old opset": (tiny(opsets=(("", 7),)), "t: opset 7 of ai.onnx, expected 8 or later; export it again"),
-    "control flow": (branch(), "t: operator If holds a nested graph: control flow is refused"),
-    "another domain": (
-        tiny(node("Gelu", ["x"], ["y"], domain="com.microsoft"), opsets=(("", 17), ("com.microsoft", 1))),
-        "t: operator Gelu is of domain 'com.microsoft', expected a standard one",
-    ),
-    "weights elsewhere": (external(), "t: model.onnx keeps weights in other files; a model is one file"),
-    "an operator that onnxruntime lacks": (
-        tiny(node("Nonsense", ["x"], ["y"])),
-        "t: onnxruntime cannot run it on [N, 3]:",
-    ),
-}
-
-
-@pytest.mark.parametrize("why", REFUSED)
-def test_what_cannot_be_a_teacher_is_refused_with_the_reason(why):
-    """What was given, what was expected, what there is."""
-    raw, message = REFUSED[why]
-    with pytest.raises(ERRORS) as caught:
-        wrap(raw, VALUES, ABC, "t")
-    assert str(caught.value).startswith(message)
-
-
-def test_a_column_outside_0_to_1_is_refused():
-    raw = tiny(inputs=[floats("x", "B", 1)], outputs=[floats("y", "B", 1)])
-    with pytest.raises(ERRORS, match=r"^t: output y is one column with values outside 0 to 1, expected prob"):
-        wrap(raw, VALUES[:, :1], ("no", "yes"), "t")
-
-
-def test_inputs_that_an_integer_graph_cannot_take_are_refused():
-    raw = tiny(node("Cast", ["x"], ["y"], to=TensorProto.FLOAT), inputs=[floats("x", None, 3, kind=TensorProto.INT64)])
-    with pytest.raises(ERRORS, match=r"^t: takes x int64 \[\?, 3\], but the inputs are not such numbers"):
-        wrap(raw, VALUES, ABC, "t")
-
-
-def test_a_batch_fixed_inside_is_refused(tmp_path):
-    path = tmp_path / "fixed.onnx"
-    path.write_bytes(fixed_inside())
-    with pytest.raises(ERRORS, match="does not answer every number of rows"):
-        read_teacher(path, VALUES, ABC)
-
-
-def test_a_file_that_is_not_there(tmp_path):
-    """The error lists those that are."""
-    (tmp_path / "forest.onnx").write_bytes(tiny())
-    message = r"none\.onnx: No such file or directory; expected an ONNX file; available: forest\.onnx$"
-    with pytest.raises(ERRORS, match=message):
-        read_teacher(tmp_path / "none.onnx", VALUES, ABC)

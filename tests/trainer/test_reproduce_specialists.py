@@ -8,8 +8,9 @@ import pytest
 
 from tests.trainer.conftest import trainer_here
 from trainer.data.emnist import SIZES
+from trainer.evaluate import share_kept
 from trainer.reproduce.gains import Cover, by_cover, conditional_accuracy, relative_gain
-from trainer.reproduce.paired import Paired, paired, share_kept
+from trainer.reproduce.paired import paired
 from trainer.reproduce.rows import Results, Row
 from trainer.reproduce.specialists_report import markdown, write_report
 
@@ -168,20 +169,17 @@ def test_several_seeds_count_each_example_once():
     assert paired(mine, theirs) == paired(np.repeat(mine, 2, axis=0), np.repeat(theirs, 2, axis=0))
 
 
-def test_a_share_kept_worked_by_hand():
-    """Of 4 examples that specialists win the student wins 3, and it loses one that all had right: 2 of 4 are kept."""
-    before = np.array([[True] * 90 + [False] * 10])
-    after, student = before.copy(), before.copy()
-    after[0, 90:94] = True
-    student[0, 90:93], student[0, 0] = True, False
-    found = share_kept(student, after, before)
-    assert found is not None
-    assert found.value == pytest.approx(0.5)
-    # of what an example adds to the one and half of what it adds to the other: 3 x (1 - 1/2), 1 x -1/2, 1 x -1
-    spread = math.sqrt((3 * 0.25 + 0.25 + 1) / 100)
-    assert found.high - found.value == pytest.approx(1.96 * spread / 0.04 / 10)
-    assert share_kept(after, after, before) == Paired(1.0, 1.0, 1.0)
-    assert share_kept(student, before, before) is None
+def test_a_share_of_the_mean_gains_of_seeds_worked_by_hand():
+    """With gains of halves and wholes: 1.5 of 2 are kept; its interval is that of the delta method, nearly."""
+    student, combined = np.zeros(1000), np.zeros(1000)
+    combined[:30], combined[30:50] = 1.0, 0.5
+    student[:20], student[20:50], student[50] = 1.0, 0.5, -1.0
+    found = share_kept(student, combined)
+    assert found.value == pytest.approx(34 / 40)
+    half = 1.96 * (student - found.value * combined).std() / combined.mean() / math.sqrt(1000)
+    assert found.interval.low == pytest.approx(found.value - half, abs=0.03)
+    assert found.interval.high == pytest.approx(found.value + half, abs=0.03)
+    assert share_kept(combined, combined).interval == (1.0, 1.0)
 
 
 KEPT = {"together": [62.0, 41.0, 83.0], "beats_student_from_generalist": False, "seeds_without_gain": 1}
@@ -194,7 +192,7 @@ def test_no_share_is_claimed_where_the_control_is_not_beaten():
     assert "| `gain_kept_by_student` | kept |  | 80 | none | 1 s |" in text
     assert "`student` is not shown to beat `student_from_generalist`" in text
     assert "Of all seeds together, the student keeps 62 % of the gain [41, 83]." in text
-    assert "In 1 seeds specialists gain nothing that is shown." in text
+    assert "Seeds in which specialists gain nothing that is shown: 1." in text
 
 
 def test_rows_of_the_wider_generalist_have_a_section_of_their_own(run, tmp_path):

@@ -9,19 +9,14 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from scipy import special
 from torch import nn
 
 from trainer.data.split import Part, Split
 from trainer.display import Display
 from trainer.errors import DataError, TrainerError
 from trainer.fit import Batch, Examples, plain
-from trainer.full_softmax import Asking, Collapsed, LabelsAndSoftTargets
 from trainer.groups import Group
-from trainer.heads import NEVER, cut, start_of
 from trainer.losses import cross_entropy
-from trainer.modules import make_module
-from trainer.networks import Normalise, Stack
 from trainer.objectives import hard
 from trainer.recipe import Training
 from trainer.specialists import (
@@ -88,56 +83,6 @@ def trained(folder: Path, settings: Training = SETTINGS, full: bool = False, **c
 def test_labels_worked_by_hand():
     """The dustbin is 0; special classes are 1, 2, 3 in their order."""
     assert specialist_labels((1, 4), 6).tolist() == [0, 1, 0, 0, 2, 0]
-
-
-def test_a_specialist_begins_as_the_generalist():
-    """Odds among the special classes are the generalist's to the bit; where all others are equal, the dustbin has
-    exactly their mass."""
-    normalise = Normalise(torch.tensor(1.0), torch.tensor(2.0))
-    stack = Stack((3, 4, CLASSES), [0], normalise)
-    with torch.no_grad():
-        stack.weights[1][0][:, [0, 1, 5]] = stack.weights[1][0][:, :1].clone()
-    start = start_of(stack.member(0), "mlp", GROUPS, CLASSES, 4)
-    specialists = Stack((3, 4, 4), [7, 8], Normalise(torch.tensor(0.0), torch.tensor(0.0)))
-    specialists.load_state_dict(start)
-    inputs = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
-    full = stack.member(0)(inputs)
-    first, second = specialists(inputs.expand(2, 9, 3))
-    torch.testing.assert_close(second[:, 1:], full[:, [2, 3, 4]])
-    torch.testing.assert_close(second.softmax(dim=-1)[:, 1:], full.softmax(dim=-1)[:, [2, 3, 4]])
-    torch.testing.assert_close(first[:, 1:3], full[:, :2])
-    assert (first[:, 3] < NEVER / 2).all()
-    assert (first.softmax(dim=-1)[:, 3] == 0).all()
-
-
-@pytest.mark.parametrize("network", ["cnn", "tests.trainer.test_specialists:bare"])
-def test_any_network_with_a_linear_end_is_a_generalist(network):
-    """Convolutions, their statistics, and a factory's own network whose last layer has no bias."""
-    normalise = Normalise(torch.tensor(0.0), torch.tensor(1.0))
-    whole = make_module(network, (8, 8), CLASSES, (4, 6), 0, normalise).member(0)
-    start = start_of(whole, network, [(2, 3, 4)], CLASSES, 4)
-    specialist = make_module(network, (8, 8), 4, (4, 6), 1, normalise)
-    specialist.load_state_dict(start)
-    images = torch.randn(5, 8, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(specialist.member(0)(images)[:, 1:], whole(images)[:, 2:5])
-
-
-def bare(shape: tuple[int, ...], classes: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 7), nn.ReLU(), nn.Linear(7, classes, bias=False))
-
-
-@pytest.mark.parametrize(
-    ("network", "told"),
-    [
-        (nn.Sequential(nn.Linear(3, 5)), "network 'mine' ends in 5 outputs: specialists start from a generalist whose"),
-        (nn.Sequential(nn.Flatten()), "network 'mine' has no linear layer: specialists start from a generalist whose"),
-    ],
-)
-def test_a_generalist_that_does_not_fit_is_told(network, told):
-    with pytest.raises(TrainerError) as caught:
-        start_of(network, "mine", GROUPS[:1], CLASSES, 3)
-    assert str(caught.value).startswith(told)
-    assert str(caught.value).endswith("last layer is a torch.nn.Linear of 6 outputs, one for each class")
 
 
 def test_weights_of_another_shape_are_told(tmp_path):
@@ -272,17 +217,9 @@ def test_tasks_go_to_other_processes(tmp_path, monkeypatch, full):
 
 def test_tasks_of_a_network_of_ones_own_have_their_own_columns(tmp_path):
     """One module each, without padding."""
-    settings = SETTINGS.model_copy(update={"network": "tests.trainer.test_specialists:bare"})
+    settings = SETTINGS.model_copy(update={"network": "tests.trainer.test_heads:bare"})
     tasks = specialist_tasks(workshop(tmp_path), asked(tmp_path, settings))
     assert [(task.classes, list(task.seeds)) for task in tasks] == [(3, [8000]), (4, [8001])]
-
-
-def test_padding_never_is_and_is_cut():
-    """A network of four columns becomes one of three; the others stay to the bit."""
-    network = nn.Sequential(nn.Linear(2, 4), nn.Identity())
-    inputs = torch.randn(3, 2)
-    expected = network(inputs)[:, :3]
-    assert torch.equal(cut(network, 3)(inputs), expected)
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -306,51 +243,6 @@ def test_a_group_of_all_that_there_is_to_train_on_is_told():
     told = "clouds: all training examples are of the classes of specialist 1 of 1, and none is left for its dustbin"
     with pytest.raises(DataError, match=told):
         check_groups(split, [(0, 1)])
-
-
-def test_a_full_softmax_begins_as_the_generalist_and_votes_with_its_odds(tmp_path):
-    """Before any step every loss is that of the generalist itself; its dustbin has the mass of the rest."""
-    given = asked(tmp_path, full=True)
-    (task,) = specialist_tasks(workshop(tmp_path), given)
-    stack = Stack(task.sizes, task.seeds, task.normalise)
-    stack.load_state_dict(task.start)
-    inputs = examples(SPLIT.validation, CPU).inputs
-    whole = given.generalist(inputs)
-    torch.testing.assert_close(stack(inputs.expand(2, -1, -1)), whole.expand(2, -1, -1))
-    vote = Collapsed(stack.member(1), GROUPS[1], CLASSES)(inputs).softmax(dim=-1)
-    torch.testing.assert_close(vote[:, 1:], whole.softmax(dim=-1)[:, [2, 3, 4]])
-    torch.testing.assert_close(vote[:, 0], whole.softmax(dim=-1)[:, [0, 1, 5]].sum(dim=-1))
-
-
-def test_a_full_softmax_learns_labels_of_its_classes_and_soft_targets_of_the_rest():
-    """Worked in numpy: offset log 3, one special example of class 0 and one of class 2, for which p is (.5, .2, .3)."""
-    logits = np.array([[1.0, 0.5, -1.0], [0.2, 0.1, 0.4]])
-    log_p = np.log([[0.1, 0.1, 0.8], [0.5, 0.2, 0.3]])
-    lower = np.array([0.0, math.log(3), math.log(3)])
-    log_q = special.log_softmax(logits - lower, axis=1)
-    targets = special.softmax(log_p[1] - lower)
-    assert targets == pytest.approx([0.75, 0.1, 0.15])
-    expected = (-log_q[0, 0] - (targets * log_q[1]).sum()) / 2
-    loss = LabelsAndSoftTargets((math.log(3),), torch.tensor([[True, False, False]]))
-    batch = Batch(torch.zeros(1, 2), torch.tensor([[0, 2]]), torch.from_numpy(log_p)[None])
-    assert loss(torch.from_numpy(logits)[None], batch).tolist() == pytest.approx([expected])
-    with pytest.raises(TypeError, match="a full softmax learns from soft targets; these examples have none"):
-        loss(torch.zeros(1, 2, 3), batch._replace(log_teacher=None))
-
-
-def test_the_generalist_is_asked_of_what_is_seen():
-    """Of the view, not of the example behind it; no gradient reaches it."""
-    network = nn.Sequential(nn.Linear(2, 3))
-    train = Examples(torch.randn(4, 2), torch.arange(4) % 3)
-
-    def doubled(data: Examples, indices: torch.Tensor, epoch: int, generators) -> Batch:
-        return plain(data, indices, epoch, generators)._replace(inputs=2 * data.inputs[indices])
-
-    indices = torch.tensor([[0, 1], [3, 2]])
-    found = Asking(doubled, network)(train, indices, 0, []).log_teacher
-    assert found is not None
-    assert not found.requires_grad
-    torch.testing.assert_close(found, network(2 * train.inputs[indices]).log_softmax(dim=-1).detach())
 
 
 def test_the_loss_of_specialists_without_offsets_is_cross_entropy():

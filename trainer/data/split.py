@@ -40,6 +40,11 @@ class Split:
         """The shape of one example."""
         return self.train.inputs.shape[1:]
 
+    @property
+    def background(self) -> float:
+        """What comes in where an image is moved: the lowest value of its pixels; 0 where examples are none."""
+        return self.image.range[0] if self.image else 0.0
+
     def sha256(self) -> str:
         """SHA-256 of everything in it: a model names the data that it was trained on by this."""
         digest = hashlib.sha256(repr((self.name, self.classes, self.shape)).encode())

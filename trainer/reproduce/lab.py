@@ -59,7 +59,7 @@ class Lab(NamedTuple):
         """Goes on training a network of those settings, from the weights that it has, or finds what came of it."""
         title, classes = named(title, settings), len(self.workshop.split.classes)
         tasks = tasks_of(self.workshop, title, settings, [seed], hard, view)
-        start = start_of(network, settings.network, [()], classes, classes, full=True)
+        start = start_of(network, settings.network, [()], classes, classes, full=True)  # its own weights, once
         return train_tasks(self.workshop, title, [task._replace(start=start) for task in tasks], self.workshop.train)
 
     def answers(self, title: str, teacher: Teacher, inputs: Tensor, views: NumberedViews | None = None) -> list[Tensor]:
@@ -68,8 +68,7 @@ class Lab(NamedTuple):
 
     def views(self, settings: StudentTable) -> NumberedViews:
         """The numbered views that such a student sees."""
-        image = self.workshop.split.image
-        background = image.range[0] if image else 0.0
+        background = self.workshop.split.background
         return NumberedViews(settings.numbered_views, 0, settings.jitter, settings.mix, background, settings.distort)
 
     def test_errors(self, networks: Sequence[nn.Module]) -> list[float]:

@@ -79,9 +79,8 @@ class Mnist:
     def members(self) -> Trained:
         """The ten teachers."""
         seeds = range(MEMBERS, MEMBERS + self.plan.members.members)
-        background = self.split.image.range[0] if self.split.image else 0.0
         shop = self.lab.workshop
-        return self.lab.train("members", self.plan.members, seeds, hard, shop.train, Distorting(background))
+        return self.lab.train("members", self.plan.members, seeds, hard, shop.train, Distorting(self.split.background))
 
     @cached_property
     def targets(self) -> Tensor:
@@ -240,8 +239,7 @@ class Mnist:
 
 def estimate_s(lab: Lab, plan: Plan) -> float:
     """Seconds that all rows take here, from an epoch over a few examples of each kind of network."""
-    background = lab.workshop.split.image.range[0] if lab.workshop.split.image else 0.0
-    bent = Distorting(background)
+    bent = Distorting(lab.workshop.split.background)
     kinds: list[tuple[Training, float, View]] = [
         (plan.members, plan.members.members, bent),
         (plan.plain, plan.seeds, plain),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from trainer.checkpoint import write_bytes
 from trainer.plots import save_figure
-from trainer.reproduce.rows import Results, Row, number
+from trainer.reproduce.rows import Results, Row, number, spread
 
 
 def write_report(place: Path, results: Results) -> None:
@@ -44,13 +44,12 @@ def markdown(results: Results, plot: str) -> str:
 
 
 def _line(row: Row) -> str:
-    spread = "" if row.deviation is None else f" ± {row.deviation:.1f}"
     cells = (
         f"`{row.id}`",
         row.title,
         number(row.paper),
         number(row.goal),
-        f"{row.mean:.1f}{spread} [{len(row.values)}]",
+        spread(row.values, 1),
         row.chosen_on,
         f"{row.seconds:.0f} s",
     )

@@ -41,14 +41,3 @@ def paired(right_RN: NDArray[np.bool_], against_RN: NDArray[np.bool_]) -> Paired
     half = Z * float(difference_N.std()) / math.sqrt(len(difference_N))
     value = float(difference_N.mean())
     return Paired(value, value - half, value + half)
-
-
-def share_kept(right_RN: NDArray[np.bool_], after_RN: NDArray[np.bool_], before_RN: NDArray[np.bool_]) -> Paired | None:
-    """Which share of the gain from `before` to `after` is there, by the delta method for a ratio of means; None where
-    that gain is not shown."""
-    if not paired(after_RN, before_RN).shown:
-        return None
-    gained_N, possible_N = (kind.mean(axis=0) - before_RN.mean(axis=0) for kind in (right_RN, after_RN))
-    value = float(gained_N.mean() / possible_N.mean())
-    half = Z * float((gained_N - value * possible_N).std() / possible_N.mean()) / math.sqrt(len(gained_N))
-    return Paired(value, value - half, value + half)

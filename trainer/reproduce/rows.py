@@ -36,11 +36,6 @@ class Row(NamedTuple):
         """Over seeds."""
         return statistics.fmean(self.values)
 
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation over seeds; None for a single one."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
 
 Measured = tuple[list[float], dict[str, Any]]
 """The values of a row, one per seed, and its details."""

@@ -7,14 +7,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainer.data import load_data, load_transfer
+from trainer.evaluate import share_kept
 from trainer.groups import confusion
 from trainer.lesson import Data
 from trainer.recipe import Recipe
 from trainer.reproduce.command import Experiment, Rows
 from trainer.reproduce.gains import by_cover, conditional_accuracy, relative_gain
 from trainer.reproduce.lab import Lab
-from trainer.reproduce.paired import paired, share_kept
+from trainer.reproduce.paired import paired
 from trainer.reproduce.rows import Figure, Measured
 from trainer.reproduce.specialists_plan import FULL, QUICK, WIDE, WIDE_PREFIX, Plan
 from trainer.reproduce.specialists_report import write_report
@@ -59,22 +63,22 @@ class Specialists:
         longer = self.trained.longer
         return longer.accuracies, {
             "validation": longer.validation,
-            "gain": _gain(longer, self.trained.generalists),
-            "gain_of_specialists": _gain(self.trained.combined, longer),
+            "gain": longer.gain_over(self.trained.generalists),
+            "gain_of_specialists": self.trained.combined.gain_over(longer),
         }
 
     def with_specialists(self) -> Measured:
         """Generalist and specialists combined, and the paper's two tables."""
         combined, teams = self.trained.combined, self.trained.teams
-        before = self._conditional(self.trained.generalists)
+        conditional = {"generalist": self.trained.generalists, "combined": combined}
         pairs = zip(self.trained.generalists.right_RN, combined.right_RN, teams, strict=True)
         covers = [by_cover(before, after, self.test.labels, team.groups) for before, after, team in pairs]
         return combined.accuracies, {
             "examples_seen": [self.trained.seen_by(team) for team in teams],
             "examples_seen_by_generalist": self.trained.seen,
             "validation": combined.validation,
-            "gain": _gain(combined, self.trained.generalists),
-            "conditional_accuracy": {"generalist": before, "combined": self._conditional(combined)},
+            "gain": combined.gain_over(self.trained.generalists),
+            "conditional_accuracy": {name: self._conditional(tested) for name, tested in conditional.items()},
             "by_cover": [[cover._asdict() for cover in each] for each in covers],
             "groups": [team.said.groups for team in teams],
             "confusion_within_groups": [_confusion(team) for team in teams],
@@ -93,9 +97,9 @@ class Specialists:
         return ensembles.accuracies, {
             "members": [1 + self.trained.others(team) for team in self.trained.teams],
             "validation": ensembles.validation,
-            "gain_of_specialists": _gain(self.trained.combined, ensembles),
+            "gain_of_specialists": self.trained.combined.gain_over(ensembles),
             "one_fewer": self.trained.cheaper_ensembles.accuracies,
-            "gain_of_specialists_over_one_fewer": _gain(self.trained.combined, self.trained.cheaper_ensembles),
+            "gain_of_specialists_over_one_fewer": self.trained.combined.gain_over(self.trained.cheaper_ensembles),
         }
 
     def student(self) -> Measured:
@@ -104,7 +108,7 @@ class Specialists:
         return students.accuracies, {
             "transfer_inputs": len(self.lab.workshop.train.labels) + len(self.lab.transfer),
             "validation": students.validation,
-            "gain": _gain(students, self.trained.generalists),
+            "gain": students.gain_over(self.trained.generalists),
         }
 
     def control(self) -> Measured:
@@ -112,19 +116,18 @@ class Specialists:
         controls = self.trained.students_of_generalists
         return controls.accuracies, {
             "validation": controls.validation,
-            "gain": _gain(controls, self.trained.generalists),
-            "gain_of_student": _gain(self.trained.students, controls),
+            "gain": controls.gain_over(self.trained.generalists),
+            "gain_of_student": self.trained.students.gain_over(controls),
         }
 
     def gain_kept(self) -> Measured:
         """(student - generalist) / (with specialists - generalist), of each seed that shows a gain, and of all."""
-        student, after, before = self.trained.students, self.trained.combined, self.trained.generalists
-        kept = [share_kept(*right) for right in zip(student.by_seed, after.by_seed, before.by_seed, strict=True)]
-        values = [100.0 * found.value for found in kept if found is not None]
-        together = share_kept(student.right_RN, after.right_RN, before.right_RN)
+        kinds = self.trained.students, self.trained.combined, self.trained.generalists
+        kept = [_kept(*right) for right in zip(*(kind.by_seed for kind in kinds), strict=True)]
+        values = [found[0] for found in kept if found is not None]
         return values, {
-            "together": together and together.times(100.0),
-            "beats_student_from_generalist": _beats(student, self.trained.students_of_generalists),
+            "together": _kept(*(kind.right_RN for kind in kinds)),
+            "beats_student_from_generalist": self.trained.students.beats(self.trained.students_of_generalists),
             "seeds_without_gain": self.plan.seeds - len(values),
         }
 
@@ -149,19 +152,15 @@ def _share(name: str, title: str, paper: float | None, goal: float | None, measu
     return Figure(name, title, paper, goal, "validation", measure, "percent")
 
 
-def _gain(tested: Tested, over: Tested) -> dict[str, Any]:
-    """Points gained on the same test examples, with 95 % intervals: over all seeds, and of each."""
-    pairs = zip(tested.by_seed, over.by_seed, strict=True)
-    return {
-        "points": paired(tested.right_RN, over.right_RN).times(100.0),
-        "of_each_seed": [paired(mine, theirs).times(100.0) for mine, theirs in pairs],
-    }
-
-
-def _beats(tested: Tested, over: Tested) -> bool:
-    """With an interval above 0, and in every seed, because the interval does not hold the spread of networks."""
-    pairs = zip(tested.by_seed, over.by_seed, strict=True)
-    return paired(tested.right_RN, over.right_RN).shown and all(paired(*pair).value > 0 for pair in pairs)
+def _kept(
+    student_RN: NDArray[np.bool_], combined_RN: NDArray[np.bool_], generalist_RN: NDArray[np.bool_]
+) -> list[float] | None:
+    """% of the specialists' gain that the student keeps, and its interval; None where that gain is not shown."""
+    if not paired(combined_RN, generalist_RN).shown:
+        return None
+    before_N = generalist_RN.mean(axis=0)
+    kept = share_kept(student_RN.mean(axis=0) - before_N, combined_RN.mean(axis=0) - before_N)
+    return [round(100.0 * number, 4) for number in (kept.value, *kept.interval)]
 
 
 def estimate_s(lab: Lab, plan: Plan) -> float:

@@ -6,8 +6,9 @@ It knows rows, not experiments.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainer.checkpoint import write_bytes
 from trainer.reproduce.rows import Results, Row, number, spread
@@ -96,40 +97,51 @@ def _interval(points: Sequence[float]) -> str:
 
 def _notes(rows: dict[str, Row]) -> list[str]:
     """What a row says beside its values."""
-    notes = []
-    if "with_specialists" in rows:
-        details = rows["with_specialists"].details
-        seen, before = details["examples_seen"], details["examples_seen_by_generalist"]
-        notes.append(
-            f"All specialists of a generalist saw {statistics.fmean(seen) / before:.2f} times as many examples in "
-            f"training as it did ({before:,}), each with a network of its size: so much `generalist_longer` trained on."
-        )
-        largest = max(details["largest_error"])
-        notes.append(f"Combined in {', '.join(details['steps'])} steps, off by {largest:.1g} at most on validation.")
-    if "ensemble_same_cost" in rows:
-        details = rows["ensemble_same_cost"].details
-        members = ", ".join(map(str, details["members"]))
-        notes.append(
-            f"`ensemble_same_cost` has {members} members: the cost is rounded up. With one fewer, at no more than the "
-            f"specialists' cost, it reaches {spread(details['one_fewer'], 2)}: `with_specialists` over those is "
-            f"{_interval(details['gain_of_specialists_over_one_fewer']['points'])} points."
-        )
-    if "student" in rows:
-        inputs = rows["student"].details["transfer_inputs"]
-        notes.append(f"Students see {inputs:,} inputs, training examples and unlabelled ones.")
-    if "gain_kept_by_student" in rows:
-        details = rows["gain_kept_by_student"].details
-        if not details["beats_student_from_generalist"]:
-            notes.append(
-                "`student` is not shown to beat `student_from_generalist`: its share of the gain is no claim that the "
-                "specialists' knowledge was kept."
-            )
-        if details["together"]:
-            value, low, high = details["together"]
-            notes.append(f"Of all seeds together, the student keeps {value:.0f} % of the gain [{low:.0f}, {high:.0f}].")
-        if details["seeds_without_gain"]:
-            notes.append(f"In {details['seeds_without_gain']} seeds specialists gain nothing that is shown.")
+    tellers: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+        "with_specialists": _of_specialists,
+        "ensemble_same_cost": _of_ensembles,
+        "student": _of_students,
+        "gain_kept_by_student": _of_share,
+    }
+    notes = [note for name, tell in tellers.items() if name in rows for note in tell(rows[name].details)]
     return ["", *(f"- {note}" for note in notes)] if notes else []
+
+
+def _of_specialists(details: dict[str, Any]) -> list[str]:
+    seen, before = details["examples_seen"], details["examples_seen_by_generalist"]
+    return [
+        f"All specialists of a generalist saw {statistics.fmean(seen) / before:.2f} times as many examples in training "
+        f"as it did ({before:,}), each with a network of its size: so much `generalist_longer` trained on.",
+        f"Combined in {', '.join(details['steps'])} steps, off by {max(details['largest_error']):.1g} at most on "
+        "validation.",
+    ]
+
+
+def _of_ensembles(details: dict[str, Any]) -> list[str]:
+    return [
+        f"`ensemble_same_cost` has {', '.join(map(str, details['members']))} members: the cost is rounded up. With one "
+        f"fewer, at no more than the specialists' cost, it reaches {spread(details['one_fewer'], 2)}: "
+        f"`with_specialists` over those is {_interval(details['gain_of_specialists_over_one_fewer']['points'])} points."
+    ]
+
+
+def _of_students(details: dict[str, Any]) -> list[str]:
+    return [f"Students see {details['transfer_inputs']:,} inputs, training examples and unlabelled ones."]
+
+
+def _of_share(details: dict[str, Any]) -> list[str]:
+    notes = []
+    if not details["beats_student_from_generalist"]:
+        notes.append(
+            "`student` is not shown to beat `student_from_generalist`: its share of the gain is no claim that the "
+            "specialists' knowledge was kept."
+        )
+    if details["together"]:
+        value, low, high = details["together"]
+        notes.append(f"Of all seeds together, the student keeps {value:.0f} % of the gain [{low:.0f}, {high:.0f}].")
+    if details["seeds_without_gain"]:
+        notes.append(f"Seeds in which specialists gain nothing that is shown: {details['seeds_without_gain']}.")
+    return notes
 
 
 def _conditional(row: Row) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,10 @@ from trainer.fit import View
 from trainer.lesson import with_transfer
 from trainer.objectives import Distilling, hard
 from trainer.reproduce.lab import Lab, named
+from trainer.reproduce.paired import paired
 from trainer.reproduce.specialists_plan import Plan
 from trainer.specialise import Team, answering, make_team
-from trainer.specialists import examples_per_epoch
+from trainer.specialists import group_sizes
 from trainer.views import Distorting
 
 GENERALISTS, OTHERS, LONGER, STUDENTS, SPECIALISTS = 0, 100, 4_000, 5_000, 8_000
@@ -50,6 +51,19 @@ class Tested(NamedTuple):
         """On the test examples, in %."""
         return [100.0 * float(right_N.mean()) for right_N in self.right_RN]
 
+    def gain_over(self, other: Tested) -> dict[str, Any]:
+        """Points gained on the same test examples, with 95 % intervals: over all seeds, and of each."""
+        pairs = zip(self.by_seed, other.by_seed, strict=True)
+        return {
+            "points": paired(self.right_RN, other.right_RN).times(100.0),
+            "of_each_seed": [paired(mine, theirs).times(100.0) for mine, theirs in pairs],
+        }
+
+    def beats(self, other: Tested) -> bool:
+        """With an interval above 0, and in every seed, because the interval does not hold the spread of networks."""
+        pairs = zip(self.by_seed, other.by_seed, strict=True)
+        return paired(self.right_RN, other.right_RN).shown and all(paired(*pair).value > 0 for pair in pairs)
+
 
 class Teams:
     """All of it over one lab and plan, trained when it is asked for."""
@@ -57,8 +71,7 @@ class Teams:
     def __init__(self, lab: Lab, plan: Plan) -> None:
         self.lab, self.plan = lab, plan
         self.split = lab.workshop.split
-        image = self.split.image
-        self.view: View = Distorting(image.range[0] if image else 0.0)
+        self.view: View = Distorting(self.split.background)
         self.seen = plan.generalist.epochs * len(self.split.train.labels)
         """Examples that a generalist sees in training."""
 
@@ -128,7 +141,8 @@ class Teams:
 
     def seen_by(self, team: Team) -> int:
         """Examples that all specialists of a team see in training."""
-        return self.plan.specialists.epochs * examples_per_epoch(self.split.train.labels, team.groups)
+        largest = max(group_sizes(self.split.train.labels, team.groups))
+        return self.plan.specialists.epochs * len(team.groups) * 2 * largest
 
     def _train(self, title: str, seeds: Sequence[int]) -> list[nn.Module]:
         settings = self.plan.generalist
