@@ -49,6 +49,7 @@ def reproduce_section(options: argparse.Namespace) -> int:
     from trainer.reproduce.command import Asked, reproduce
     from trainer.reproduce.mnist import MNIST
     from trainer.reproduce.specialists import SPECIALISTS
+    from trainer.reproduce.speech import SPEECH
 
     asked = Asked(
         data_dir=options.data_dir,
@@ -60,7 +61,8 @@ def reproduce_section(options: argparse.Namespace) -> int:
         on=options.on,
         command=f"python -m trainer reproduce {options.experiment}{' --quick' if options.quick else ''}",
     )
-    reproduce({"mnist": MNIST, "specialists": SPECIALISTS}[options.experiment], asked, Display(Console()))
+    experiments = {"mnist": MNIST, "specialists": SPECIALISTS, "speech": SPEECH}
+    reproduce(experiments[options.experiment], asked, Display(Console()))
     return 0
 
 

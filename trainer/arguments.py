@@ -87,8 +87,8 @@ def _add_cascade_options(verb: argparse.ArgumentParser) -> None:
 
 def _add_reproduce_options(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
-    text = "which section of the paper: mnist is section 3, specialists is section 5 on EMNIST"
-    add("experiment", choices=("mnist", "specialists"), help=text)
+    text = "which of the paper's sections: mnist is 3, specialists is 5 on EMNIST, speech is 4 and 6 on spoken words"
+    add("experiment", choices=("mnist", "specialists", "speech"), help=text)
     add("--rows", default="", metavar="A,B", help="only these rows, and what they need (default: all)")
     add("--out", type=Path, default=Path("docs/results"), metavar="O", help="where results go (default: docs/results)")
     add("--quick", action="store_true", help="tiny networks on a few hundred examples: only that it runs")

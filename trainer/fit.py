@@ -169,10 +169,12 @@ class _State:
         self._check_finite(losses_M.detach())
 
     def validate(self, validation: Examples) -> None:
-        """Keeps each member's weights where this epoch has fewer validation errors, or as many at a lower NLL."""
+        """Keeps each member's weights where this epoch has fewer validation errors, or as many at a lower NLL; the last
+        epoch's where those are asked for."""
         errors_M, nll_M = score(self.stack, validation)
         self._check_finite(nll_M)
         better_M = (errors_M < self.best_errors) | ((errors_M == self.best_errors) & (nll_M < self.best_nll))
+        better_M |= torch.tensor(self.settings.keep == "last")
         self.best_errors = torch.where(better_M, errors_M, self.best_errors)
         self.best_nll = torch.where(better_M, nll_M, self.best_nll)
         self.best_epoch = torch.where(better_M, self.epoch + 1, self.best_epoch)

@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from service.manifest import ImageSpec
 
 
+BLOCK = 4096
+"""Examples."""
+
+
 class Normalise(nn.Module):
     """(raw - mean) / scale, the pre-processing inside every graph."""
 
@@ -38,10 +42,19 @@ def normalise_for(train_inputs: np.ndarray, image: ImageSpec | None) -> Normalis
     if image is not None:
         low, high = image.range
         return Normalise(torch.tensor(low), torch.tensor(high - low))
-    features = train_inputs.astype(np.float32)  # in float64 the deviation of equal features is rounding, and not 0
-    mean = torch.from_numpy(features.mean(axis=0, dtype=np.float64).astype(np.float32))
-    scale = torch.from_numpy(features.std(axis=0, dtype=np.float64).astype(np.float32))
-    return Normalise(mean, torch.where(scale > 0, scale, torch.ones_like(scale)))  # a constant feature stays 0
+    mean = _mean(train_inputs, np.float64(0))
+    deviation = np.sqrt(_mean(train_inputs, mean, power=2)).astype(np.float32)
+    scale = np.where(deviation > 0, deviation, np.float32(1))  # a constant feature stays 0
+    return Normalise(torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(scale))
+
+
+def _mean(inputs: np.ndarray, about: np.ndarray | np.float64, power: int = 1) -> np.ndarray:
+    """The mean [...] of (inputs - about)^power over inputs [N, ...], in float64, of which only a block is in memory."""
+    total = np.zeros(inputs.shape[1:])
+    for start in range(0, len(inputs), BLOCK):
+        block = inputs[start : start + BLOCK].astype(np.float32)  # of float64 the deviation of equals is no 0
+        total += ((block - about) ** power).sum(axis=0)
+    return total / len(inputs)
 
 
 class Stack(nn.Module):

@@ -31,8 +31,8 @@ class Training(Table):
 
     `network` is `mlp`, `cnn`, or `module:factory` of the user's own code, called with the shape of an example and the
     number of classes. `hidden` are the widths of the hidden layers (of convolutions, for `cnn`); `dropout` is the share
-    of hidden units dropped (`mlp` alone); validation chooses among the `epochs`. `precision` is that of the products
-    in training steps; weights, losses, validation and what is exported are float32.
+    of hidden units dropped (`mlp` alone); validation chooses among the `epochs`, unless the last is to be kept.
+    `precision` is that of the products in training steps; weights, losses, validation and what is exported are float32.
     """
 
     network: str = "mlp"
@@ -43,6 +43,7 @@ class Training(Table):
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    keep: Literal["best", "last"] = "best"
 
     @model_validator(mode="after")
     def _check_network(self) -> Self:

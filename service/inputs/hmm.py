@@ -9,9 +9,9 @@ Legend: N recordings, T frames, S states, W words, L states of a word, C = L + 2
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from service.errors import ModelError
 
+Lengths = Sequence[int] | NDArray[np.int64]
+"""Frames of each of N recordings."""
 KEYS = ("words", "log_prior", "log_stay", "log_leave", "scale")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class WordModels:
     """W words of L states each behind the one state of silence, S = 1 + W L.
 
@@ -41,16 +43,20 @@ class WordModels:
         """The states of each word between two silences, [W, C]."""
         return word_chains(len(self.words), (len(self.log_prior) - 1) // len(self.words))
 
+    def scaled(self, scale: float) -> WordModels:
+        """The same with another scale."""
+        return dataclasses.replace(self, scale=scale)
+
     def log_likelihoods(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """log p(frame | state) but for a term of the frame alone, from a network's logits [..., S]."""
         return np.asarray(logits - self.log_prior, dtype=np.float32)
 
-    def logits(self, logits_NTS: NDArray[np.float32], lengths_N: Sequence[int]) -> NDArray[np.float32]:
+    def logits(self, logits_NTS: NDArray[np.float32], lengths_N: Lengths) -> NDArray[np.float32]:
         """Those of a distribution over the words, [N, W], from those of the states of each frame; recordings of fewer
         than T frames are padded with anything."""
         return np.float32(self.scale) * self.scores(self.log_likelihoods(logits_NTS), lengths_N)
 
-    def scores(self, emissions_NTS: NDArray[np.float32], lengths_N: Sequence[int]) -> NDArray[np.float32]:
+    def scores(self, emissions_NTS: NDArray[np.float32], lengths_N: Lengths) -> NDArray[np.float32]:
         """The log-likelihood of each word's best path [N, W]."""
         emissions_TNWC = emissions_NTS[:, :, self.chains].transpose(1, 0, 2, 3)
         lengths_N1 = np.asarray(lengths_N)[:, None]

@@ -45,11 +45,11 @@ class Rows(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """A section of the paper: its name, its data, its rows (tiny or in full), and its table and plots, written beside
-    the JSON; they are given its path without the suffix."""
+    """A section of the paper: its name, its data and its rows (few and tiny, or in full), and its table and plots,
+    written beside the JSON; they are given its path without the suffix."""
 
     name: str
-    load: Callable[[Path | None], Data]
+    load: Callable[[Path | None, bool, Display], Data]
     rows: Callable[[Lab, bool], Rows]
     write: Callable[[Path, Results], None]
 
@@ -60,9 +60,7 @@ def reproduce(experiment: Experiment, asked: Asked, display: Display) -> Results
 
     Raises TrainerError where a row is asked for that there is not.
     """
-    split, transfer = experiment.load(asked.data_dir)
-    if asked.quick:
-        split, transfer = _fewer(split), transfer[:QUICK_EXAMPLES]
+    split, transfer = experiment.load(asked.data_dir, asked.quick, display)
     name = run_name_of(f"reproduce-{experiment.name}", [asked.quick, split.sha256(), asked.device.type])
     with open_run(asked.runs_dir, name, resume=True) as folder:
         parts = examples(split.train, asked.device), examples(split.validation, asked.device)
@@ -123,7 +121,7 @@ def _check(asked: Sequence[str], figures: Sequence[Figure]) -> None:
         raise TrainerError(f"no row {unknown[0]!r}; there are: {', '.join(known)}")
 
 
-def _fewer(split: Split) -> Split:
+def fewer(split: Split) -> Split:
     """A few hundred examples of each part, as many of each class where there are as many."""
     each = -(-QUICK_EXAMPLES // len(split.classes))
 

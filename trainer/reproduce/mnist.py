@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from trainer.answers import Teacher, teacher_of
 from trainer.data.mnist import load_mnist
 from trainer.data.split import Shares
+from trainer.display import Display
 from trainer.ensemble import Ensemble
 from trainer.fit import View, plain
 from trainer.lesson import Data
 from trainer.objectives import Distilling, hard
 from trainer.recipe import StudentTable, Training
-from trainer.reproduce.command import Experiment, Rows
+from trainer.reproduce.command import Experiment, Rows, fewer
 from trainer.reproduce.lab import Lab, only
 from trainer.reproduce.mnist_plan import FULL, QUICK, Plan
 from trainer.reproduce.mnist_report import write_report
@@ -257,9 +258,9 @@ def _parameters(trained: Trained) -> int:
     return sum(parameter.numel() for parameter in trained.networks[0].parameters())
 
 
-def _load(data_dir: Path | None) -> Data:
+def _load(data_dir: Path | None, quick: bool, _display: Display) -> Data:
     split = load_mnist(data_dir, SHARES)
-    return Data(split, split.train.inputs[:0])
+    return Data(fewer(split) if quick else split, split.train.inputs[:0])
 
 
 def _rows(lab: Lab, quick: bool) -> Rows:

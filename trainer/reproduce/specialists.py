@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data import load_data, load_transfer
+from trainer.display import Display
 from trainer.evaluate import share_kept
 from trainer.groups import confusion
 from trainer.lesson import Data
 from trainer.recipe import Recipe
-from trainer.reproduce.command import Experiment, Rows
+from trainer.reproduce.command import QUICK_EXAMPLES, Experiment, Rows, fewer
 from trainer.reproduce.gains import by_cover, conditional_accuracy, relative_gain
 from trainer.reproduce.lab import Lab
 from trainer.reproduce.paired import paired
@@ -176,10 +177,11 @@ def estimate_s(lab: Lab, plan: Plan) -> float:
     return plan.seeds * epochs * epoch
 
 
-def _load(data_dir: Path | None) -> Data:
+def _load(data_dir: Path | None, quick: bool, _display: Display) -> Data:
     recipe = Recipe(name="emnist", data="emnist", transfer="emnist")
     split = load_data(recipe, Path(), data_dir)
-    return Data(split, load_transfer(recipe, Path(), data_dir, split).inputs)
+    transfer = load_transfer(recipe, Path(), data_dir, split).inputs
+    return Data(fewer(split), transfer[:QUICK_EXAMPLES]) if quick else Data(split, transfer)
 
 
 def _rows(lab: Lab, quick: bool) -> Rows:

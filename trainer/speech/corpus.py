@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,22 @@ def read_corpus(name: str, data_dir: Path | None) -> Corpus:
         raise DataError(f"{name}: cannot read {error.filename}: {error.strerror}") from error
     _check(corpus)
     return corpus
+
+
+def few_of_each(corpus: Corpus, most: int) -> Corpus:
+    """At most so many recordings of each word by each speaker."""
+    train, validation, test = (_first(part, most) for part in (corpus.train, corpus.validation, corpus.test))
+    return corpus._replace(train=train, validation=validation, test=test)
+
+
+def _first(recordings: Sequence[Recording], most: int) -> list[Recording]:
+    seen: Counter[tuple[int, str]] = Counter()
+    kept = []
+    for recording in recordings:
+        seen[recording.word, recording.speaker] += 1
+        if seen[recording.word, recording.speaker] <= most:
+            kept.append(recording)
+    return kept
 
 
 def _read_arabic(folder: Path) -> Corpus:
