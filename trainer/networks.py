@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from service.manifest import ImageSpec
 
-
 BLOCK = 4096
 """Examples."""
 

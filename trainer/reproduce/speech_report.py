@@ -32,7 +32,7 @@ def markdown(results: Results, name: str) -> str:
         "",
         f"{results.hardware}; {results.seconds / 3600:.1f} hours. Frames whose state is right and words that are",
         "wrong, in % of those of the test speakers, who are in no other part; mean ± standard deviation over networks",
-        "(their number in brackets). Speakers of validation choose epochs, temperature, and what a word of a string costs.",
+        "(their number in brackets). Speakers of validation choose epochs, temperature and the penalty of strings.",
         "",
         "| row | what | paper | to reach | ours | time |",
         "|---|---|---:|---:|---:|---:|",
