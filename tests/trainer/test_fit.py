@@ -211,6 +211,28 @@ def test_the_best_epoch_on_validation_is_kept(tmp_path):
         assert same_bits(kept, [parameter[member] for parameter in history[best][0]])
 
 
+def test_the_last_epoch_is_kept_where_it_is_asked_for(tmp_path):
+    """Whatever validation says; its errors are told."""
+    settings = SETTINGS.model_copy(update={"learning_rate": 0.1, "epochs": 10, "keep": "last"})
+    last: list[torch.Tensor] = []
+    stack = Stack((5, 12, 3), SEEDS, IDENTITY, settings.dropout)
+    choice = fit(
+        stack,
+        TRAIN,
+        VALIDATION,
+        hard,
+        settings,
+        SEEDS,
+        tmp_path / "c",
+        lambda _: last.__setitem__(slice(None), weights(stack)),
+    )
+    errors_M, nll_M = by_hand(stack, VALIDATION)
+    assert choice.epochs == [10, 10, 10]
+    assert choice.errors == errors_M.tolist()
+    assert choice.nll == pytest.approx(nll_M.tolist(), rel=1e-5)
+    assert same_bits(weights(stack), last)
+
+
 def by_hand(stack: Stack, data: Examples) -> tuple[torch.Tensor, torch.Tensor]:
     """Errors [M] and NLL [M] in float64."""
     with torch.no_grad():
