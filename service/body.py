@@ -103,6 +103,10 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
         raise MalformedError(
             "the body is a picture, expected JSON, or the picture in a form (curl -F image=@digit.png)"
         )
+    if raw.startswith((b"RIFF", b"fLaC")):
+        raise MalformedError(
+            "the body is a recording, expected JSON, or the recording in a form (curl -F audio=@word.wav)"
+        )
     if not raw:
         raise MalformedError('the body is empty, expected a JSON object such as {"inputs": [[...]]}')
     try:

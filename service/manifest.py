@@ -20,6 +20,7 @@ MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 HELD_OUT = "held-out.npz"
 TRAIN_HASHES = "train-hashes.npy"
+WORD_MODELS = "hmm.npz"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,127}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -45,11 +46,25 @@ class ImageSpec(Frozen):
     margin: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
 
 
+class AudioSpec(Frozen):
+    """How a recording becomes an input: resampled to `rate`, cut into frames of log-Mel filter banks.
+
+    The graph sees one frame at a time, with `before` frames before it and `after` behind it.
+    """
+
+    rate: Annotated[int, Field(ge=4_000, le=48_000)]
+    before: Annotated[int, Field(ge=0)]
+    after: Annotated[int, Field(ge=0)]
+
+
 class InputSpec(Frozen):
-    """One example: `input`, float32, in raw units, of this shape without the batch; an image is [H, W]."""
+    """One example: `input`, float32, in raw units, of this shape without the batch. An image is [H, W]; a recording is
+    [frames, filters], of which those at its end that are all 0 are not there."""
 
     shape: tuple[Annotated[int, Field(ge=1)], ...]
     image: ImageSpec | None = None
+    audio: Annotated[AudioSpec | None, Field(exclude_if=lambda spec: spec is None)] = None
+    """Not written where there is none: a service of before it refuses keys that it does not know."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -57,7 +72,16 @@ class InputSpec(Frozen):
             raise ValueError("the shape of an example has at least one dimension")
         if self.image is not None and len(self.shape) != 2:
             raise ValueError(f"an image is [height, width], got shape {list(self.shape)}")
+        if self.audio is not None and (len(self.shape) != 2 or self.image is not None):
+            raise ValueError(f"a recording is [frames, filters] and no image, got shape {list(self.shape)}")
         return self
+
+    @property
+    def graph_shape(self) -> tuple[int, ...]:
+        """What the graph takes: an example, or of a recording one frame with those around it."""
+        if self.audio is None:
+            return self.shape
+        return self.audio.before + 1 + self.audio.after, self.shape[1]
 
     @property
     def size(self) -> int:
@@ -147,7 +171,7 @@ class Manifest(Frozen):
     input: InputSpec
     teacher: Reference | None = None
     cascade: Annotated[CascadeRule | None, Field(exclude_if=lambda rule: rule is None)] = None
-    """Not written where there is none: a service of before it refuses keys that it does not know."""
+    """Likewise."""
     combination: Annotated[Combination | None, Field(exclude_if=lambda found: found is None)] = None
     """Likewise."""
     recipe: dict[str, Any]
@@ -176,8 +200,9 @@ class Manifest(Frozen):
             strange = {label for group in self.combination.groups for label in group} - set(self.classes)
             if strange:
                 raise ValueError(f"combination.groups holds {min(strange)!r}, which is no class")
-        if GRAPH not in self.files:
-            raise ValueError(f"files does not list {GRAPH}")
+        for name in (GRAPH, *([WORD_MODELS] if self.input.audio else [])):
+            if name not in self.files:
+                raise ValueError(f"files does not list {name}")
         for name in self.files:
             if Path(name).name != name or name in {"", ".", "..", MANIFEST}:
                 raise ValueError(f"files lists {name!r}, which is not the plain name of a file beside the manifest")

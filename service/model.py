@@ -17,7 +17,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service.errors import ModelError, SettingsError
-from service.manifest import GRAPH, Manifest, read_checked, read_manifest
+from service.inputs.hmm import WordModels, read_word_models
+from service.inputs.spoken import word_log_p
+from service.manifest import GRAPH, WORD_MODELS, Manifest, read_checked, read_manifest
 
 Device = Literal["auto", "cpu", "cuda"]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -37,11 +39,17 @@ class Prediction(NamedTuple):
 
 
 class Model:
-    """A loaded model. `provider` is the onnxruntime provider that was got, whatever was asked for."""
+    """A loaded model. `provider` is the onnxruntime provider that was got, whatever was asked for.
 
-    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
+    The graph of one that hears recordings classifies their frames; its `words` say what that makes.
+    """
+
+    def __init__(
+        self, manifest: Manifest, session: onnxruntime.InferenceSession, words: WordModels | None = None
+    ) -> None:
         self.manifest = manifest
         self.session = session
+        self.words = words
         self.provider: str = session.get_providers()[0]
         self.place = f"{manifest.name}/{manifest.version}"
         self.quick_rows = 0
@@ -57,8 +65,15 @@ class Model:
 
     def run(self, inputs: NDArray[np.float32]) -> Prediction:
         """Answers for float32 [B, ...] in raw units. Safe to call from several threads."""
+        if self.words is not None and self.manifest.input.audio is not None:
+            log_p_BK = word_log_p(self._frames, inputs, self.manifest.input.audio, self.words)
+            return Prediction(np.exp(log_p_BK), log_p_BK)
         probabilities, logits = self.session.run(OUTPUTS, {"input": inputs})
         return Prediction(probabilities, logits)
+
+    def _frames(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        (logits,) = self.session.run(["logits"], {"input": windows})
+        return np.asarray(logits, dtype=np.float32)
 
     def measure(self, runs: int = 3) -> None:
         """Finds `quick_rows`, in a few milliseconds."""
@@ -68,8 +83,12 @@ class Model:
             further_s = max(many_s - one_s, one_s / CANARY_ROWS) / (CANARY_ROWS - 1)
             self.quick_rows = 1 + int((QUICK_S - one_s) / further_s)
 
+    def blank(self, rows: int) -> NDArray[np.float32]:
+        """Examples [B, ...] of nothing, which take as long as any."""
+        return np.full((rows, *self.manifest.input.shape), 0.0 if self.words is None else 1.0, dtype=np.float32)
+
     def _timed(self, rows: int) -> float:
-        inputs = np.zeros((rows, *self.manifest.input.shape), dtype=np.float32)
+        inputs = self.blank(rows)
         started = perf_counter()
         self.run(inputs)
         return perf_counter() - started
@@ -81,27 +100,50 @@ def load_model(version_dir: Path, *, device: Device = "auto", threads: int = 1, 
     Raises ModelError, naming the model and the reason, where any of them fails, and SettingsError where CUDA was
     asked for and is not to be had.
     """
-    manifest, graph = read_graph(version_dir)
-    small = manifest.multiply_accumulates <= SMALL
-    model = open_model(manifest, graph, device=device, threads=1 if small else threads, spin=spin)
+    stored = read_stored(version_dir)
+    small = stored.manifest.multiply_accumulates <= SMALL
+    model = open_model(stored, device=device, threads=1 if small else threads, spin=spin)
     canary(model)
     model.measure()
     return model
 
 
-def read_graph(version_dir: Path) -> tuple[Manifest, bytes]:
-    """The manifest and the checked graph of `<name>/<version>/`. Raises ModelError."""
+class Stored(NamedTuple):
+    """What a version's folder holds that is needed to answer: its graph was checked."""
+
+    manifest: Manifest
+    graph: bytes
+    words: WordModels | None
+
+
+def read_stored(version_dir: Path) -> Stored:
+    """The files of `<name>/<version>/`. Raises ModelError."""
     manifest = read_manifest(version_dir)
     graph = read_checked(version_dir, manifest, GRAPH)
-    check_graph(graph, f"{manifest.name}/{manifest.version}")
-    return manifest, graph
+    place = f"{manifest.name}/{manifest.version}"
+    check_graph(graph, place)
+    if manifest.input.audio is None:
+        return Stored(manifest, graph, None)
+    words = read_word_models(read_checked(version_dir, manifest, WORD_MODELS), f"{place}: {WORD_MODELS}")
+    if words.words != manifest.classes:
+        raise ModelError(f"{place}: {WORD_MODELS} has the words {_few(words.words)}, expected {_few(manifest.classes)}")
+    if words.shortest > manifest.input.shape[0]:
+        raise ModelError(
+            f"{place}: a word has {words.shortest} states, a recording at most {manifest.input.shape[0]} frames"
+        )
+    return Stored(manifest, graph, words)
 
 
-def open_model(manifest: Manifest, graph: bytes, *, device: Device, threads: int, spin: bool = False) -> Model:
+def _few(words: Sequence[str]) -> str:
+    return ", ".join([*words[:5], *(["…"] if len(words) > 5 else [])])
+
+
+def open_model(stored: Stored, *, device: Device, threads: int, spin: bool = False) -> Model:
     """A model over the bytes of a graph that was checked, once its inputs and outputs are as they must be.
 
     Raises ModelError, and SettingsError as `open_session` does.
     """
+    manifest, graph, words = stored
     place = f"{manifest.name}/{manifest.version}"
     try:
         session = open_session(graph, device=device, threads=threads, spin=spin)
@@ -109,8 +151,9 @@ def open_model(manifest: Manifest, graph: bytes, *, device: Device, threads: int
         raise
     except Exception as error:  # onnxruntime's own exceptions share no other base class
         raise ModelError(f"{place}: onnxruntime cannot load {GRAPH}: {error}") from error
-    _check_interface(session, manifest, place)
-    return Model(manifest, session)
+    outputs = len(manifest.classes if words is None else words.log_prior)
+    _check_interface(session, place, manifest.input.graph_shape, outputs)
+    return Model(manifest, session, words)
 
 
 def check_graph(graph: bytes, place: str) -> None:
@@ -175,15 +218,12 @@ def providers(device: Device) -> Sequence[str]:
     return [CUDA, CPU]
 
 
-def _check_interface(session: onnxruntime.InferenceSession, manifest: Manifest, place: str) -> None:
+def _check_interface(session: onnxruntime.InferenceSession, place: str, shape: tuple[int, ...], classes: int) -> None:
+    """Raises ModelError where a graph takes or gives something else than [B, *shape] and [B, classes]."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     found = [(node.name, node.type, list(node.shape[1:])) for node in (*inputs, *outputs)]
-    kind, classes = "tensor(float)", [len(manifest.classes)]
-    expected = [
-        ("input", kind, list(manifest.input.shape)),
-        ("probabilities", kind, classes),
-        ("logits", kind, classes),
-    ]
+    kind = "tensor(float)"
+    expected = [("input", kind, list(shape)), ("probabilities", kind, [classes]), ("logits", kind, [classes])]
     if found != expected or not all(isinstance(node.shape[0], str | None) for node in (*inputs, *outputs)):
         raise ModelError(f"{place}: the graph takes and gives {found} without a free batch, expected {expected}")
 
@@ -192,7 +232,7 @@ def canary(model: Model) -> None:
     """Runs one row and several: the answers must be finite distributions. It is the warm-up too. Raises ModelError."""
     place = model.place
     for rows in (1, 2, CANARY_ROWS):
-        inputs = np.zeros((rows, *model.manifest.input.shape), dtype=np.float32)
+        inputs = model.blank(rows)
         try:
             probabilities, logits = model.run(inputs)
         except Exception as error:  # as above

@@ -28,6 +28,8 @@ from service.manifest import (
     GRAPH,
     HELD_OUT,
     TRAIN_HASHES,
+    WORD_MODELS,
+    AudioSpec,
     CascadeRule,
     DataReference,
     FileRecord,
@@ -85,8 +87,13 @@ def examples(
 
 
 def linear_graph(shape: Sequence[int], classes: int, seed: int) -> bytes:
-    """The model as ONNX: Flatten, Gemm, Softmax."""
-    weights, bias = linear(shape, classes, seed)
+    """The model of that seed as ONNX."""
+    return gemm_graph(shape, *linear(shape, classes, seed))
+
+
+def gemm_graph(shape: Sequence[int], weights: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:
+    """Weights [D, K] and a bias [K] as ONNX: Flatten, Gemm, Softmax."""
+    classes = len(bias)
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["input"], ["flat"], axis=1),
@@ -121,6 +128,8 @@ def write_model(
     teacher: Path | None = None,
     graph: bytes | None = None,
     cascade: CascadeRule | None = None,
+    audio: AudioSpec | None = None,
+    word_models: bytes | None = None,
 ) -> Path:
     """Writes <root>/<name>/<version>/ as the trainer would, in one rename, and gives that folder.
 
@@ -135,13 +144,15 @@ def write_model(
         HELD_OUT: _bytes(np.savez_compressed, inputs=inputs, labels=labels),
         TRAIN_HASHES: _bytes(np.save, np.zeros(0, dtype=np.uint64)),
     }
+    if word_models is not None:
+        files[WORD_MODELS] = word_models
     parent = None if teacher is None else read_manifest(teacher)
     manifest = Manifest(
         name=name,
         version=version,
         role=role,
         classes=classes,
-        input=InputSpec(shape=shape, image=image if len(shape) == 2 else None),
+        input=InputSpec(shape=shape, image=image if len(shape) == 2 and audio is None else None, audio=audio),
         teacher=None if parent is None else _reference(parent),
         cascade=cascade,
         recipe={"name": "linear", "seed": seed},

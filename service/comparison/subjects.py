@@ -20,7 +20,7 @@ from service.errors import ModelError
 from service.held_out import read_train_hashes
 from service.machine import resident
 from service.manifest import GRAPH
-from service.model import Device, Model, canary, open_model, read_graph
+from service.model import Device, Model, canary, open_model, read_stored
 
 Made = TypeVar("Made", bound=Answering)
 RESIDENT_ROWS = 64
@@ -102,9 +102,10 @@ def load(make: Callable[[], Made], rows: NDArray[np.float32]) -> tuple[Made, Loa
 
 
 def _subject(directory: Path, name: str, version: int, device: Device, threads: int) -> Subject:
-    manifest, graph = read_graph(directory / name / str(version))
+    stored = read_stored(directory / name / str(version))
+    manifest = stored.manifest
     zeros = np.zeros((RESIDENT_ROWS, *manifest.input.shape), dtype=np.float32)
-    model, loaded = load(lambda: open_model(manifest, graph, device=device, threads=threads), zeros)
+    model, loaded = load(lambda: open_model(stored, device=device, threads=threads), zeros)
     canary(model)
     hashes = read_train_hashes(directory, manifest)
     return Subject(

@@ -43,6 +43,11 @@ class WordModels:
         """The states of each word between two silences, [W, C]."""
         return word_chains(len(self.words), (len(self.log_prior) - 1) // len(self.words))
 
+    @property
+    def shortest(self) -> int:
+        """Frames that a word needs: one for each of its states."""
+        return int(self.chains.shape[1]) - 2
+
     def scaled(self, scale: float) -> WordModels:
         """The same with another scale."""
         return dataclasses.replace(self, scale=scale)

@@ -1,4 +1,4 @@
-"""POST /predict: rows or a picture for one model, as JSON or as a form.
+"""POST /predict: rows, a picture or a recording for one model, as JSON or as a form.
 
 How a request is read and an answer is written is request.py's and answer.py's. It does not know how models are found,
 run or batched.
@@ -30,7 +30,7 @@ router = APIRouter(tags=["predict"])
 
 @router.post(
     "/predict",
-    summary="Classify rows or a picture",
+    summary="Classify rows, a picture or a recording",
     responses={200: {"model": PredictAnswer}},
     openapi_extra={
         "requestBody": {
@@ -43,7 +43,8 @@ router = APIRouter(tags=["predict"])
     },
 )
 async def predict(request: Request) -> Response:
-    """Rows as JSON, or one PNG or JPEG as a form (`curl -F image=@digit.png`)."""
+    """Rows as JSON, or as a form one PNG or JPEG (`curl -F image=@digit.png`), or one WAV or FLAC where the model hears
+    recordings (`curl -F audio=@word.wav`)."""
     started = perf_counter()
     settings: Settings = request.app.state.settings
     if request.headers.get("content-type", "").lower().startswith("multipart/"):

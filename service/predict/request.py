@@ -23,6 +23,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from service.body import check_fields, parse_inputs, parse_json_object, read_body
 from service.errors import InputError, MalformedError
 from service.inputs.images import read_image
+from service.inputs.recordings import read_recording
 from service.library import Library
 from service.manifest import Manifest
 from service.model import Model
@@ -52,11 +53,17 @@ class PredictRequest(Options):
     ] = Field(description="rows in raw units, each nested or flat to the model's shape")
 
 
-class PredictForm(Options):
-    """multipart/form-data, for models that take images."""
+File = Annotated[Any, WithJsonSchema({"type": "string", "format": "binary"})]
+FILES = {"image": "digit.png", "audio": "word.wav"}
+"""The fields of a form that are files, of which it has one, and how one may be called."""
 
-    image: Annotated[Any, WithJsonSchema({"type": "string", "format": "binary"})] = Field(description="PNG or JPEG")
+
+class PredictForm(Options):
+    """multipart/form-data, for models that take images, or recordings."""
+
+    image: File = Field(default=None, description="PNG or JPEG")
     invert: bool | None = Field(default=None, description="true where the picture is dark on bright")
+    audio: File = Field(default=None, description="WAV or FLAC")
 
 
 class Rows(NamedTuple):
@@ -95,14 +102,21 @@ def _plain_rows(plain: Plain, library: Library, max_rows: int) -> Rows | None:
 
 
 async def read_form(request: Request, max_bytes: int, max_pixels: int) -> Rows:
-    """A body of multipart/form-data with one picture.
+    """A body of multipart/form-data with one picture or recording.
 
-    Raises as `read_json`, and TooLargeError where the picture has more than `max_pixels`.
+    Raises as `read_json`, and TooLargeError where a picture has more than `max_pixels` or a recording is too long.
     """
     library: Library = request.app.state.library
     form = check_fields(await _read_fields(request, max_bytes), PredictForm)
+    if form.image is None and form.audio is None:
+        raise InputError("image or audio is missing: PNG or JPEG, or WAV or FLAC where the model hears recordings")
+    if form.audio is not None and form.invert is not None:
+        raise InputError("invert: it is for pictures, got a recording")
     model = library.get(form.model, form.version)
-    read = partial(read_image, form.image, model.manifest, invert=bool(form.invert), max_pixels=max_pixels)
+    if form.audio is not None:
+        read = partial(read_recording, form.audio, model.manifest)
+    else:
+        read = partial(read_image, form.image, model.manifest, invert=bool(form.invert), max_pixels=max_pixels)
     return Rows(form, model, await asyncio.to_thread(read))
 
 
@@ -127,8 +141,8 @@ async def _read_fields(request: Request, max_bytes: int) -> dict[str, Any]:
 
 
 async def _field(key: str, value: str | UploadFile) -> Any:
-    if isinstance(value, UploadFile) != (key == "image"):
-        expected = "a file (curl -F image=@digit.png)" if key == "image" else "a plain value, not a file"
+    if isinstance(value, UploadFile) != (key in FILES):
+        expected = f"a file (curl -F {key}=@{FILES[key]})" if key in FILES else "a plain value, not a file"
         raise InputError(f"{key}: expected {expected}")
     if isinstance(value, UploadFile):
         return await value.read()

@@ -282,7 +282,12 @@ async def test_a_wrong_form_is_refused(
     [
         ("multipart/form-data", b"x", 400, "the form cannot be read: Missing boundary in multipart."),
         ("multipart/form-data; boundary=b", b"x", 400, "the form cannot be read: Invalid multipart data."),
-        ("multipart/form-data; boundary=b", b"", 422, "image is missing: PNG or JPEG"),
+        (
+            "multipart/form-data; boundary=b",
+            b"",
+            422,
+            "image or audio is missing: PNG or JPEG, or WAV or FLAC where the model hears recordings",
+        ),
         (
             "multipart/form-data; boundary=b",
             b'--b\r\ncontent-disposition: form-data; name="image"\r\n\r\n5\r\n--b--\r\n',

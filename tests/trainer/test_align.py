@@ -10,10 +10,11 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from service.inputs.hmm import WordModels
+from service.inputs.spoken import padded
 from tests.recordings import write_digits
 from trainer.speech.align import SHARED, STATES, Gaussians, align, fit_gaussians, flat_start, train_gaussians
 from trainer.speech.corpus import read_corpus
-from trainer.speech.features import Spoken, padded, read_spoken
+from trainer.speech.features import Spoken, read_spoken
 
 
 def drawn_gaussians(states: int, features: int) -> Gaussians:

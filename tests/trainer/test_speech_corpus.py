@@ -12,7 +12,7 @@ import pytest
 from tests.recordings import encoded, tone, tune, write_digits
 from trainer.errors import DataError
 from trainer.speech.corpus import read_corpus
-from trainer.speech.features import FILTERS, cepstra_of, padded, read_recording, read_spoken
+from trainer.speech.features import FILTERS, cepstra_of, read_recording, read_spoken
 
 LISTED = {"train.csv": ("00000001", "00000002"), "val.csv": ("00000003",), "test.csv": ("00000004",)}
 
@@ -122,7 +122,3 @@ def test_cepstra_have_their_differences_beside_them():
     curve = [(2 * (once[t + 2] - once[t - 2]) + once[t + 1] - once[t - 1]) / 10 for t in inner]
     assert np.allclose(once[4:-4], slope, atol=1e-4)
     assert np.allclose(twice[4:-4], curve, atol=1e-4)
-
-
-def test_recordings_of_any_length_become_one_array():
-    assert padded([np.ones((2, 1)), np.ones((3, 1))]).tolist() == [[[1], [1], [0]], [[1], [1], [1]]]

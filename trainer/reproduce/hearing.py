@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.inputs.filterbanks import windows
+from service.inputs.spoken import padded
 from trainer.data.split import Part
 from trainer.reproduce.speech_plan import Plan
 from trainer.speech.corpus import Recording
-from trainer.speech.features import Spoken, padded
+from trainer.speech.features import Spoken
 from trainer.speech.frames import AFTER, BEFORE, Speech
 from trainer.speech.loop import hear
 from trainer.speech.strings import String, join

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inputs.hmm import ends, viterbi, word_chains
-from trainer.speech.features import Spoken, padded
+from service.inputs.spoken import padded
+from trainer.speech.features import Spoken
 
 STATES = 8
 """Of a word."""

@@ -81,11 +81,3 @@ def cepstra_of(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     cepstra_TD = extract(knf.OnlineMfcc(set_frames(options, RATE)), samples, RATE)
     differences: NDArray[np.float32] = knf.compute_deltas(knf.DeltaOptions(), cepstra_TD - cepstra_TD.mean(axis=0))
     return differences
-
-
-def padded(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Arrays [T, ...] of any lengths as one [N, longest T, ...], with zeros behind the shorter ones."""
-    together = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), dtype=arrays[0].dtype)
-    for row, array in zip(together, arrays, strict=True):
-        row[: len(array)] = array
-    return together

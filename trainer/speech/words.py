@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 
 from service import measures
 from service.inputs.hmm import WordModels
-from trainer.speech.features import padded
+from service.inputs.spoken import padded
 
 AT_ONCE = 100
 """Recordings that are decoded at one time."""

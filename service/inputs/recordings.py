@@ -1,0 +1,31 @@
+"""From the bytes of a WAV or FLAC file to what a model takes that was trained on recordings.
+
+It knows sound, and of a model only its manifest. It does not look for the word: all of a recording becomes frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InputError
+from service.inputs.audio import read_samples
+from service.inputs.filterbanks import SHIFT_MS, filterbanks
+from service.inputs.spoken import padded
+from service.manifest import Manifest
+
+
+def read_recording(raw: bytes, manifest: Manifest) -> NDArray[np.float32]:
+    """One recording as the model of that manifest takes it: float32 [1, frames, filters], with frames of zeros behind
+    its own.
+
+    Raises InputError (no such input, no sound in it), MalformedError (no recording), TooLargeError (too long).
+    """
+    audio = manifest.input.audio
+    if audio is None:
+        raise InputError(
+            f"{manifest.name} takes no recordings: send JSON with inputs of shape {list(manifest.input.shape)}"
+        )
+    most, filters = manifest.input.shape
+    samples = read_samples(raw, audio.rate, most * SHIFT_MS / 1000)
+    return padded([filterbanks(samples, audio.rate, filters)], most)
