@@ -24,9 +24,10 @@ from trainer.data import Part, Split, load_data
 from trainer.deferral import Choice, Costs, choose, fit_temperature, table
 from trainer.display import Display
 from trainer.errors import DataError, TrainerError
-from trainer.publish import Version, publish_version
+from trainer.publish import LABELS, Version, publish_version
 from trainer.published import find_asked, find_student
 from trainer.recipe import Recipe
+from trainer.served import validation_as_served
 
 BATCH = 1024
 
@@ -90,7 +91,7 @@ def validation_of(student: Model, data_dir: Path | None, recipe_dir: Path) -> Pa
             f"{place}: the data {recipe.data!r} have SHA-256 {split.sha256()[:12]}…, expected {data.sha256[:12]}…: "
             "they are not those that it was trained on"
         )
-    return split.validation
+    return validation_as_served(split)
 
 
 def answers(model: Model, part: Part) -> NDArray[np.float32]:
@@ -127,12 +128,13 @@ def publish_with(models_dir: Path, manifest: Manifest, rule: CascadeRule) -> Man
     """Publishes every file of a version again, byte for byte, with a manifest that has the rule."""
     folder = models_dir / manifest.name / str(manifest.version)
     files = {name: read_checked(folder, manifest, name) for name in manifest.files}
+    labels = tuple((models_dir / manifest.name / LABELS).read_text(encoding="utf-8").splitlines())
 
     def again(version: int, records: dict[str, FileRecord]) -> Manifest:
         changes = {"version": version, "files": records, "created": datetime.now(UTC), "cascade": rule}
         return manifest.model_copy(update=changes)
 
-    return publish_version(models_dir, Version(manifest.name, manifest.classes, manifest.input.shape, files, again))
+    return publish_version(models_dir, Version(manifest.name, labels, manifest.input.graph_shape, files, again))
 
 
 def _costs(model: Model) -> Costs:

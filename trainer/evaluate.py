@@ -7,7 +7,7 @@ Legend: M members, N examples, K classes.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +108,17 @@ def evaluate(
     """Measures every contender through the graph that will be served, and, for the spread over seeds, the networks of
     each kind in PyTorch. Nothing is chosen by what comes out."""
     log_p = {contender.label: through_graph(contender.exported.graph, test) for contender in contenders}
+    return judge(contenders, members, log_p, test, teacher)
+
+
+def judge(
+    contenders: Sequence[Contender],
+    members: Sequence[nn.Module],
+    log_p: Mapping[str, Floats],
+    test: Part,
+    teacher: Role = "ensemble",
+) -> Results:
+    """The results of answers that are there: log-probabilities [N, K] of each contender, by its label."""
     labels = {label: log_p_NK.argmax(axis=1) for label, log_p_NK in log_p.items()}
     teacher_N = labels[teacher]
     found = {c.label: _row(c, log_p[c.label], test, None if c.role == teacher else teacher_N) for c in contenders}

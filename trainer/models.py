@@ -20,7 +20,6 @@ from service.manifest import (
     GRAPH,
     DataReference,
     FileRecord,
-    InputSpec,
     Manifest,
     Metrics,
     Reference,
@@ -32,11 +31,12 @@ from trainer.checkpoint import write_bytes
 from trainer.data.split import Split
 from trainer.ensemble import Single
 from trainer.errors import ExportError, RunError
-from trainer.evaluate import Contender, Results, Row
+from trainer.evaluate import Contender, Row
 from trainer.export import export
 from trainer.publish import Artefact, publish
 from trainer.quantize import reduced
 from trainer.recipe import Recipe
+from trainer.served import AsServed, Served
 from trainer.stages import Trained, Workshop
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -97,11 +97,10 @@ def model_names(recipe: Recipe) -> list[str]:
     return [model_name(recipe, label) for label in labels]
 
 
-def publish_all(
-    models_dir: Path, recipe: Recipe, workshop: Workshop, contenders: Sequence[Contender], results: Results
-) -> list[Manifest]:
+def publish_all(models_dir: Path, recipe: Recipe, workshop: Workshop, made: AsServed) -> list[Manifest]:
     """Publishes each contender, the teacher before its student, which names it. What a resumed run has already
     published is left as it is."""
+    contenders, results, served = made
     rows = {row.role: row for row in results.rows} | ({"member": results.member} if results.member else {})
     path = workshop.folder / "published.json"
     record = read_record(path)
@@ -109,9 +108,9 @@ def publish_all(
     teacher: Reference | None = None
     with workshop.display.stage("publish", len(contenders)) as advance:
         for contender in contenders:
-            made = artefact(recipe, workshop.split, contender, rows[contender.label], teacher)
+            row, its = rows[contender.label], served[contender.label]
             manifest = _published_before(models_dir, record.get(contender.label), contender) or publish(
-                models_dir, made
+                models_dir, artefact(recipe, workshop.split, contender, row, its, teacher)
             )
             manifests.append(manifest)
             record[contender.label] = [manifest.name, manifest.version]
@@ -122,7 +121,9 @@ def publish_all(
     return manifests
 
 
-def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teacher: Reference | None) -> Artefact:
+def artefact(
+    recipe: Recipe, split: Split, contender: Contender, row: Row, served: Served, teacher: Reference | None
+) -> Artefact:
     """What `publish` needs to publish a contender as `<recipe>-<label>`."""
     name = model_name(recipe, contender.label)
     distilled = contender.role == "student"
@@ -133,8 +134,8 @@ def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teach
             name=name,
             version=version,
             role=contender.role,
-            classes=split.classes,
-            input=InputSpec(shape=split.shape, image=split.image),
+            classes=served.classes,
+            input=served.input,
             teacher=teacher if distilled else None,
             combination=contender.combination,
             recipe=recipe.model_dump(mode="json"),
@@ -152,9 +153,8 @@ def artefact(recipe: Recipe, split: Split, contender: Contender, row: Row, teach
             created=datetime.now(UTC),
         )
 
-    return Artefact(
-        name, split.classes, split.shape, contender.exported.graph, split.test, split.train.inputs, manifest
-    )
+    graph, interface = contender.exported.graph, (name, split.classes, split.shape)
+    return Artefact(*interface, graph, served.held_out, served.train_inputs, manifest, served.files)
 
 
 def library_versions() -> dict[str, str]:

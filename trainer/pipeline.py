@@ -16,6 +16,7 @@ from trainer.plots import draw_plots
 from trainer.publish import check_repository
 from trainer.recipe import Recipe
 from trainer.report import hardware, show_results, write_results
+from trainer.served import as_served
 from trainer.stages import Trained
 
 
@@ -38,10 +39,15 @@ def finish(lesson: Lesson, recipe: Recipe, students: Trained, baselines: Trained
     contenders[1:1] = [lesson.specialists.contender] if lesson.specialists else []
     with display.stage("test", 1):
         results = evaluate(contenders, members, workshop.split.test, recipe.taught_by)
-    manifests = publish_all(models_dir, recipe, workshop, contenders, results)
+        made = as_served(workshop.split, contenders, results, recipe.taught_by)
+    manifests = publish_all(models_dir, recipe, workshop, made)
     with display.stage("plots", 1):
         draw_plots(workshop.folder, workshop, contenders, results, recipe.student.temperature)
     write_results(workshop.folder, recipe, results, manifests, where)
-    show_results(display.console, results, where)
+    is_speech = made.results is not results
+    show_results(display.console, results, where, "frame" if is_speech else "image")
+    if is_speech:
+        display.say("the same of words, as they are served:")
+        show_results(display.console, made.results, where, "recording")
     display.say(f"results and plots: {workshop.folder}")
     return manifests

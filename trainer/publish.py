@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -27,14 +28,15 @@ from service.model import load_model
 from trainer.data.split import Part
 from trainer.errors import ExportError
 
+LABELS = "labels.txt"
 MAX_BATCH = 1024
 """Rows that Triton may put into one batch."""
 
 
 class Artefact(NamedTuple):
-    """A model ready to be published: its graph, its test part, its training inputs [N, ...], and its manifest's maker.
+    """A model ready to be published: its graph, what that takes and gives, its test part, its training inputs [N, ...].
 
-    `manifest` makes the manifest from the version's number and its files.
+    `manifest` makes the manifest from the version's number and its files; `files` are further ones, by name.
     """
 
     name: str
@@ -44,10 +46,11 @@ class Artefact(NamedTuple):
     held_out: Part
     train_inputs: NDArray
     manifest: Callable[[int, dict[str, FileRecord]], Manifest]
+    files: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Version(NamedTuple):
-    """The files of a version, by name, and the maker of its manifest, as an Artefact has it."""
+    """The files of a version, by name, what its graph takes and gives, and its manifest's maker, as an Artefact has."""
 
     name: str
     classes: tuple[str, ...]
@@ -61,7 +64,7 @@ def publish(models_dir: Path, artefact: Artefact) -> Manifest:
     held_out, hashes = io.BytesIO(), io.BytesIO()
     np.savez_compressed(held_out, inputs=artefact.held_out.inputs, labels=artefact.held_out.labels)
     np.save(hashes, input_hashes(artefact.train_inputs), allow_pickle=False)
-    files = {GRAPH: artefact.graph, HELD_OUT: held_out.getvalue(), TRAIN_HASHES: hashes.getvalue()}
+    files = {GRAPH: artefact.graph, HELD_OUT: held_out.getvalue(), TRAIN_HASHES: hashes.getvalue(), **artefact.files}
     return publish_version(
         models_dir, Version(artefact.name, artefact.classes, artefact.shape, files, artefact.manifest)
     )
@@ -150,7 +153,7 @@ def triton_config(name: str, shape: tuple[int, ...], classes: int) -> str:
 def _interface(name: str, shape: tuple[int, ...], classes: tuple[str, ...]) -> dict[str, str]:
     """The files of a model's folder, by name, which its versions share."""
     labels = "".join(f"{label}\n" for label in classes)
-    return {"config.pbtxt": triton_config(name, shape, len(classes)), "labels.txt": labels}
+    return {"config.pbtxt": triton_config(name, shape, len(classes)), LABELS: labels}
 
 
 def _holds_something(folder: Path) -> bool:

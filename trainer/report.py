@@ -43,10 +43,10 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def notes(results: Results, where: str) -> list[str]:
+def notes(results: Results, where: str, example: str = "image") -> list[str]:
     """What the table's figures mean, and the share of its teacher's gain that the student keeps, in sentences.
 
-    `where` is the hardware that the time was measured on.
+    `where` is the hardware that the time was measured on; `example` is what one test example is called.
     """
     gain, teacher = results.gain, results.teacher
     its = "specialists'" if teacher == "specialists" else f"{teacher}'s"
@@ -55,7 +55,7 @@ def notes(results: Results, where: str) -> list[str]:
         f"student {_points(gain.student)}. {_kept(gain, its)}",
         f"Errors are of {results.rows[0].examples} test examples, in brackets the 95 % Wilson interval; a member: the "
         f"mean over all. Over seeds: mean ± standard deviation{_counts(results.rows)}. NLL in nats; ECE: 15 bins; "
-        f"agree: share of labels that are the {its}; ms: one image on one CPU thread, median ({where}).",
+        f"agree: share of labels that are the {its}; ms: one {example} on one CPU thread, median ({where}).",
     ]
 
 
@@ -82,8 +82,8 @@ def _counts(rows: Sequence[Row]) -> str:
     return f" of {', '.join(counts)}" if counts else ""
 
 
-def show_results(console: Console, results: Results, where: str) -> None:
-    """Prints the table."""
+def show_results(console: Console, results: Results, where: str, example: str = "image") -> None:
+    """Prints the table and its notes."""
     table = Table(*COLUMNS, box=SIMPLE_HEAD, padding=0, show_edge=False)
     for column in table.columns:
         column.justify = "left" if column.header == COLUMNS[0] else "right"
@@ -94,7 +94,7 @@ def show_results(console: Console, results: Results, where: str) -> None:
     needed = console.measure(table, options=console.options.update(width=500)).maximum
     wide = Console(file=console.file, width=max(console.width, needed), force_terminal=console.is_terminal)
     wide.print(table)
-    for note in notes(results, where):
+    for note in notes(results, where, example):
         console.print(note, highlight=False)
 
 

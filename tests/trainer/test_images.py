@@ -121,6 +121,6 @@ def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
 def test_data_that_are_not_there(tmp_path, data):
     """It says what `data` may be."""
     (tmp_path / "file.txt").write_text("1,2\n")
-    told = r"recipe mine: no data '.*': expected digits, mnist, emnist, an \.npz, \.csv or \.parquet file, or a folder"
+    told = r"recipe mine: no data '.*': expected digits, mnist, emnist, arabic_speech_commands, fsdd, an \.npz, "
     with pytest.raises(DataError, match=told):
         load_data(recipe_of(data), tmp_path, None)

@@ -7,6 +7,7 @@ import pytest
 
 from trainer.errors import RecipeError
 from trainer.recipe import EnsembleTable, Recipe, StudentTable, Training, read_recipe, shipped
+from trainer.speech.corpus import ARABIC
 
 
 def recipe(folder: Path, text: str, name: str = "mine.toml") -> str:
@@ -15,7 +16,7 @@ def recipe(folder: Path, text: str, name: str = "mine.toml") -> str:
     return str(path)
 
 
-SHIPPED = "digits, emnist, mnist, mnist-quick"
+SHIPPED = "acoustic-full, digits, emnist, mnist, mnist-quick, spoken-digits, spoken-words"
 
 
 def error_of(given: str) -> str:
@@ -24,16 +25,19 @@ def error_of(given: str) -> str:
     return str(caught.value).replace(given, "FILE")
 
 
-@pytest.mark.parametrize("name", ["digits", "emnist", "mnist", "mnist-quick"])
+@pytest.mark.parametrize(
+    "name", ["digits", "emnist", "mnist", "mnist-quick", "spoken-digits", "spoken-words", "acoustic-full"]
+)
 def test_what_ships_is_valid(name):
     """By its name alone."""
     read, _ = read_recipe(name)
     assert read.name == name
-    assert read.data == name.removesuffix("-quick")
+    corpora = {"spoken-digits": "fsdd", "spoken-words": ARABIC, "acoustic-full": ARABIC}
+    assert read.data == corpora.get(name, name.removesuffix("-quick"))
 
 
 def test_these_ship():
-    assert shipped() == ["digits", "emnist", "mnist", "mnist-quick"]
+    assert shipped() == ["acoustic-full", "digits", "emnist", "mnist", "mnist-quick", "spoken-digits", "spoken-words"]
 
 
 def test_the_digits_student_is_ten_times_smaller():
@@ -52,6 +56,12 @@ def test_mnist_has_the_networks_of_section_3():
     assert (read.ensemble.hidden, read.ensemble.jitter, read.ensemble.members) == ((1200, 1200), 2, 10)
     assert read.ensemble.dropout > 0
     assert read.student.hidden == (800, 800)
+
+
+def test_the_full_acoustic_model_is_the_papers():
+    read, _ = read_recipe("acoustic-full")
+    assert read.ensemble.hidden == read.student.hidden == (2560,) * 8
+    assert (read.ensemble.members, read.student.hard_weight, read.student.weights[0]) == (10, 0.5, 1.0)
 
 
 def test_one_line_is_a_recipe(tmp_path):
@@ -88,15 +98,15 @@ def test_an_unknown_key_is_refused_by_name(tmp_path):
 def test_an_unknown_key_of_a_table_is_refused_by_name(tmp_path):
     assert error_of(recipe(tmp_path, 'data = "digits"\n[student]\nepoch = 3')) == (
         "recipe FILE: unknown key 'student.epoch'; known there: "
-        "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, loss, temperature, "
-        "hard_weight, weighting, "
+        "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, keep, loss, "
+        "temperature, hard_weight, weighting, "
         "target_weight, other_weight, standardise, jitter, distort, mix, numbered_views, seeds, "
         "reduced, allowed_drop"
     )
     assert error_of(recipe(tmp_path, 'data = "digits"\n[ensemble]\ntemperature = 3')) == (
         "recipe FILE: unknown key 'ensemble.temperature'; known there: "
-        "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, members, mean, jitter, "
-        "distort"
+        "network, hidden, dropout, epochs, batch_size, learning_rate, weight_decay, precision, keep, members, mean, "
+        "jitter, distort"
     )
 
 

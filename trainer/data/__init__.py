@@ -16,12 +16,14 @@ from trainer.data.tables import load_table
 from trainer.data.transfer import load_transfer
 from trainer.errors import DataError
 from trainer.recipe import Recipe
+from trainer.speech.corpus import CORPORA, read_corpus
+from trainer.speech.frames import load_speech
 
 __all__ = ["Part", "Split", "load_data", "load_transfer"]
 
 
 def load_data(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
-    """The data that a recipe names; `folder` is what its paths are relative to, `data_dir` where MNIST and EMNIST lie.
+    """The data that a recipe names; `folder` is what its paths are relative to, `data_dir` where named sets lie.
 
     Raises DataError.
     """
@@ -41,6 +43,8 @@ def _load(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
         return load_mnist(data_dir, shares)
     if recipe.data == "emnist":
         return load_emnist(data_dir)
+    if recipe.data in CORPORA:
+        return load_speech(read_corpus(recipe.data, data_dir))
     path = folder / os.path.expanduser(recipe.data)  # noqa: PTH111 - Path's raises where there is no such user
     if path.suffix == ".npz":
         return load_npz(path, shares)
@@ -49,6 +53,6 @@ def _load(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
     if path.is_dir():
         return load_folder(path, recipe.image_size, shares)
     raise DataError(
-        f"recipe {recipe.name}: no data {recipe.data!r}: expected digits, mnist, emnist, an .npz, .csv or .parquet "
-        f"file, or a folder with one folder of images per class; {path} is none"
+        f"recipe {recipe.name}: no data {recipe.data!r}: expected digits, mnist, emnist, {', '.join(CORPORA)}, "
+        f"an .npz, .csv or .parquet file, or a folder with one folder of images per class; {path} is none"
     )

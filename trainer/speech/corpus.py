@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from trainer.errors import DataError
 
-ARABIC, FSDD = "arabic_speech_commands", "fsdd"
+CORPORA = ARABIC, FSDD = "arabic_speech_commands", "fsdd"
 RATE = 8_000
 """Samples a second of both; a release of 16 kHz is resampled."""
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.console import Console
 
 from service.inputs.filterbanks import windows
 from service.inputs.hmm import WordModels
@@ -37,8 +38,9 @@ class Speech(Split):
     """Of training, validation and test."""
 
 
-def load_speech(corpus: Corpus, display: Display) -> Speech:
-    """Reads and aligns all recordings: seconds for a thousand. Raises DataError."""
+def load_speech(corpus: Corpus, display: Display | None = None) -> Speech:
+    """Reads and aligns all recordings: seconds for a thousand; a display shows how far it is. Raises DataError."""
+    display = display or Display(Console(quiet=True))
     train, validation, test = (_read(part, display) for part in (corpus.train, corpus.validation, corpus.test))
     words = len(corpus.words)
     with display.stage("alignment", ROUNDS) as advance:
