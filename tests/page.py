@@ -42,10 +42,10 @@ def serve(models_dir: Path, **more: Any) -> Iterator[str]:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser, without a window."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """A browser, without a window; with `more` arguments."""
     # Chromium's sandbox does not start for root, whom containers are fond of; these pages are our own.
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", *more]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser

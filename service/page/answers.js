@@ -44,7 +44,8 @@ export class Answers {
     if (question) return this.ask(question);
     this.predictions = null;
     say(byId("failure"), null);
-    say(byId("verdict"), `${this.pair.second.model.input.image ? "Draw, or pick" : "Pick"} a held-out example.`);
+    const { image, audio } = this.pair.second.model.input;
+    say(byId("verdict"), `${image ? "Draw, or pick" : audio ? "Say a word, or pick" : "Pick"} a held-out example.`);
     return this.cards.forEach((card) => card.forget());
   }
 
@@ -56,7 +57,8 @@ export class Answers {
     try {
       for (const { model, version } of places) {
         if (stale()) return;
-        predictions.push(await api.predict(model.name, version, [question.input]));
+        const { input, sound } = question;
+        predictions.push(await (sound ? api.hear(model.name, version, sound) : api.predict(model.name, version, [input])));
       }
     } catch (error) {
       if (!stale()) say(byId("failure"), api.inWords(error));

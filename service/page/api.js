@@ -24,6 +24,14 @@ export const examples = (model, version, count, seed) =>
 
 export const predict = (model, version, inputs) => post("predict", { model, version, inputs, top_k: 1 });
 
+/** The same of a sound file. */
+export function hear(model, version, file) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries({ model, version, top_k: 1 })) form.append(name, value);
+  form.append("audio", file, "word.wav");
+  return request("predict", { method: "POST", body: form });
+}
+
 export const manifest = (model, version) => request(`models/${model}?${new URLSearchParams({ version })}`);
 
 /** Begins a comparison; the answer is its job document. */

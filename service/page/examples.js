@@ -1,16 +1,16 @@
-// The held-out examples to pick from: thumbnails of pictures, or values. It asks the service nothing.
+// The held-out examples to pick from: thumbnails of pictures or of sounds, or values. It asks the service nothing.
 
 import { element } from "./element.js";
-import { paint } from "./picture.js";
+import { paint, paintSound } from "./picture.js";
 
 const MOST_VALUES = 8;
 
-/** Fills `list` with a button for each example; `onPick(example)` is called with the chosen one. */
-export function listExamples(list, examples, image, onPick) {
-  list.classList.toggle("thumbnails", image !== null);
+/** Fills `list` with a button for each example of such inputs; `onPick(example)` is called with the chosen one. */
+export function listExamples(list, examples, { image, audio }, onPick) {
+  list.classList.toggle("thumbnails", Boolean(image || audio));
   list.replaceChildren(
     ...examples.map((example) => {
-      const button = exampleButton(example, image);
+      const button = exampleButton(example, image, audio);
       button.addEventListener("click", () => {
         markPicked(list, button);
         onPick(example);
@@ -25,12 +25,13 @@ export function markPicked(list, picked) {
   for (const button of list.querySelectorAll("button")) button.setAttribute("aria-pressed", button === picked);
 }
 
-function exampleButton({ index, label, input }, image) {
+function exampleButton({ index, label, input }, image, audio) {
   const name = `example ${index}, true class ${label}`;
   const attributes = { type: "button", "aria-pressed": "false", title: name };
-  if (image === null) return element("button", attributes, name, element("small", {}, valuesOf(input)));
+  if (!image && !audio) return element("button", attributes, name, element("small", {}, valuesOf(input)));
   const picture = element("canvas", { "aria-hidden": "true" });
-  paint(picture, input, image.range);
+  if (image) paint(picture, input, image.range);
+  else paintSound(picture, input);
   return element("button", { ...attributes, "aria-label": name }, picture);
 }
 

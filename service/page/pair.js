@@ -11,7 +11,7 @@ export function inOrder(models) {
 
 /** Whether two models answer the same questions: same input, same classes. */
 export function comparable(a, b) {
-  const interface_ = ({ input, classes }) => JSON.stringify([input.shape, input.image, classes]);
+  const interface_ = ({ input, classes }) => JSON.stringify([input.shape, input.image, input.audio, classes]);
   return a.name !== b.name && interface_(a) === interface_(b);
 }
 

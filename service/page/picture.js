@@ -13,6 +13,17 @@ export function paint(canvas, input, [black, white]) {
   context.putImageData(image, 0, 0);
 }
 
+/** Paints frames [T][F] of filter banks as a spectrogram: time from left to right, low tones below, what is loud bright. */
+export function paintSound(canvas, frames) {
+  const last = frames.findLastIndex((frame) => frame.some((value) => value !== 0));
+  const there = frames.slice(0, last + 1 || 1);
+  const rows = there[0].map((_, filter) => there.map((frame) => frame[filter])).reverse();
+  const values = rows.flat();
+  const least = values.reduce((a, b) => Math.min(a, b));
+  const most = values.reduce((a, b) => Math.max(a, b));
+  paint(canvas, rows, [least, most > least ? most : least + 1]);
+}
+
 /**
  * The values of an empty and of a full cell, from a few inputs: light ink on dark paper, unless the data are mostly
  * bright, because the greater part of a drawing is paper.

@@ -1,4 +1,4 @@
-// What the models are asked: a drawing or a held-out example. It knows the left side of the page, no answers.
+// What the models are asked: a drawing, a sound or a held-out example. It knows the left side of the page, no answers.
 
 import * as api from "./api.js";
 import { byId, say } from "./element.js";
@@ -6,15 +6,21 @@ import { listExamples, markPicked } from "./examples.js";
 import { render } from "./ink.js";
 import { Pad } from "./pad.js";
 import { paint, paperAndInk } from "./picture.js";
+import { Speaking } from "./speaking.js";
 
 const SHOWN = 12;
 const SEARCHED = 100; // for examples on which the two differ; the most that the service gives at once
+const SEARCHED_SOUNDS = 24; // which are thousands of numbers each
 
 export class Question {
-  /** `onAsk` is called with `{ input, truth }`, where a drawing's truth is null, or with null when there is no question. */
+  /**
+   * `onAsk` is called with `{ input, truth }`, where a drawing's truth is null, with `{ sound, truth: null }` of a sound
+   * file, or with null when there is no question.
+   */
   constructor(onAsk) {
     this.onAsk = onAsk;
     this.pad = new Pad(byId("pad"), (strokes) => this.draw(strokes));
+    this.speaking = new Speaking((sound) => this.hear(sound));
     this.list = byId("examples");
     this.seed = 0;
     this.turn = 0;
@@ -39,8 +45,9 @@ export class Question {
   }
 
   /** Another kind of input. */
-  begin({ image, shape }) {
+  begin({ image, audio, shape }) {
     byId("drawing").hidden = !image;
+    this.speaking.prepare(audio, shape);
     say(byId("seen-size"), image && `${shape.join(" × ")} pixels`);
     if (image) this.use({ paper: image.range[0], ink: image.range[1] });
     this.clear();
@@ -59,7 +66,8 @@ export class Question {
     const { model, version } = this.pair.second;
     const searching = byId("differ").checked && this.pair.first !== null;
     try {
-      const { examples } = await api.examples(model.name, version, searching ? SEARCHED : SHOWN, this.seed);
+      const searched = model.input.audio ? SEARCHED_SOUNDS : SEARCHED;
+      const { examples } = await api.examples(model.name, version, searching ? searched : SHOWN, this.seed);
       const found = searching ? await differing(this.pair, examples) : examples;
       if (turn !== this.turn) return; // another sample was asked for meanwhile
       this.offer(found, searching);
@@ -73,9 +81,9 @@ export class Question {
 
   /** Examples to pick from; the first is asked at once where there is no question, or it is what was searched for. */
   offer(examples, searched) {
-    const { image } = this.pair.second.model.input;
+    const { image, audio } = this.pair.second.model.input;
     if (image && !searched) this.use(paperAndInk(examples.map(({ input }) => input), image.range));
-    listExamples(this.list, examples, image, (example) => this.pick(example));
+    listExamples(this.list, examples, { image, audio }, (example) => this.pick(example));
     if (searched || !this.asked) this.list.querySelector("button")?.click();
   }
 
@@ -89,6 +97,11 @@ export class Question {
     const { shape, image } = this.pair.second.model.input;
     markPicked(this.list, null);
     this.put({ input: render(strokes, { shape, margin: image.margin, ...this.levels }), truth: null });
+  }
+
+  hear(sound) {
+    markPicked(this.list, null);
+    this.put({ sound, truth: null });
   }
 
   put(question) {
