@@ -127,8 +127,8 @@ def _remote_subject(remote: RemoteModel, classes: Sequence[str], examples: Examp
 
 def _of_manifest(path: Path, label: str, asked: CompareRequest, manifest: Manifest) -> Data:
     """The user's data, for a model of a repository."""
-    shape, image = manifest.input.shape, manifest.input.image
-    examples = read_examples(path, shape, label=label, image=image)
+    takes = manifest.input
+    examples = read_examples(path, takes.shape, label=label, image=takes.image, audio=takes.audio)
     return _data(examples, manifest.classes, asked.limit, asked.seed or 0)
 
 

@@ -1,4 +1,4 @@
-"""The user's own examples, from a file or a folder: .npz, CSV, or images. It knows files, not models.
+"""The user's own examples, from a file or a folder: .npz, CSV, images or recordings. It knows files, not models.
 
 Labels are optional everywhere: without them nothing is said of accuracy.
 """
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from service.errors import InputError
 from service.inputs.images import decode_image
-from service.manifest import ImageSpec
+from service.inputs.recordings import decode_recording
+from service.manifest import AudioSpec, ImageSpec
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
+PICTURES, SOUNDS = {".png", ".jpg", ".jpeg"}, {".wav", ".flac"}
 LABEL = "label"
 GREY = ImageSpec(range=(0.0, 255.0))
 
@@ -33,22 +34,27 @@ class Examples:
 
 
 def read_examples(
-    path: Path, shape: tuple[int, ...] | None, *, label: str = LABEL, image: ImageSpec | None = None
+    path: Path,
+    shape: tuple[int, ...] | None,
+    *,
+    label: str = LABEL,
+    image: ImageSpec | None = None,
+    audio: AudioSpec | None = None,
 ) -> Examples:
     """The examples in `path`, of that shape where it is known: a file's flat rows are shaped to it.
 
     An .npz has `inputs` [N, ...], and optionally `labels` [N] (text, or whole numbers: the index of a class) and
     `classes` [K]; a CSV a header, the label in column `label` if there is one and numbers in all others; a folder has
-    images, or a folder of them for each class. Raises InputError.
+    images, or recordings where `audio` is given, or a folder of them for each class. Raises InputError.
     """
     if path.is_dir():
-        found = _read_folder(path, shape, image or GREY)
+        found = _read_folder(path, shape, audio or image or GREY)
     elif path.suffix == ".npz":
         found = _read_npz(path)
     elif path.suffix == ".csv":
         found = _read_csv(path, label)
     else:
-        raise InputError(f"{path}: expected an .npz file, a .csv file or a folder of images")
+        raise InputError(f"{path}: expected an .npz file, a .csv file or a folder of images or recordings")
     inputs = _shaped(found.inputs, shape, path)
     if not np.isfinite(inputs).all():
         raise InputError(f"{path}: holds NaN, infinity or numbers beyond float32, expected finite numbers")
@@ -150,20 +156,25 @@ def _number(value: str, path: Path, line: int) -> float:
         ) from None
 
 
-def _read_folder(path: Path, shape: tuple[int, ...] | None, spec: ImageSpec) -> Examples:
+def _read_folder(path: Path, shape: tuple[int, ...] | None, spec: ImageSpec | AudioSpec) -> Examples:
     if shape is None or len(shape) != 2:
         raise InputError(f"{path}: is a folder of images, but the models take {shape}, expected [height, width]")
+    suffixes, what = (
+        (SOUNDS, "WAV or FLAC recordings") if isinstance(spec, AudioSpec) else (PICTURES, "PNG or JPEG images")
+    )
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     files = [(file, folder.name) for folder in folders or [path] for file in sorted(folder.iterdir())]
-    files = [(file, name) for file, name in files if file.suffix.lower() in SUFFIXES]
+    files = [(file, name) for file, name in files if file.suffix.lower() in suffixes]
     if not files:
-        raise InputError(f"{path}: holds no PNG or JPEG images, nor folders of them")
-    inputs = np.stack([_image(file, (shape[0], shape[1]), spec) for file, _ in files])
+        raise InputError(f"{path}: holds no {what}, nor folders of them")
+    inputs = np.stack([_decoded(file, (shape[0], shape[1]), spec) for file, _ in files])
     return Examples(inputs, [name for _, name in files] if folders else None, None)
 
 
-def _image(file: Path, size: tuple[int, int], spec: ImageSpec) -> NDArray[np.float32]:
+def _decoded(file: Path, size: tuple[int, int], spec: ImageSpec | AudioSpec) -> NDArray[np.float32]:
     try:
+        if isinstance(spec, AudioSpec):
+            return decode_recording(file.read_bytes(), size, spec)
         return decode_image(file.read_bytes(), size, spec)
     except (OSError, InputError) as error:
         raise InputError(f"{file}: {error}") from error

@@ -15,7 +15,7 @@ from service.comparison.request import CompareRequest
 from service.comparison.schema.report import Report
 from service.comparison.terminal import Terminal
 from service.errors import InputError, RemoteError
-from service.manifest import ImageSpec
+from service.manifest import InputSpec
 
 NAME = "stillroom"
 TIMEOUT_S = 60.0
@@ -79,9 +79,8 @@ def _own(server: Server, data: Path, label: str, asked: CompareRequest) -> dict[
         raise InputError("--models: expected two or more beside --data")
     name, _, version = asked.models[0].partition("/")
     manifest = _ask(server, "GET", f"/models/{name}" + (f"?version={version}" if version else ""))
-    spec = manifest["input"].get("image")
-    image = None if spec is None else ImageSpec(range=tuple(spec["range"]), margin=spec["margin"])
-    examples = read_examples(data, tuple(manifest["input"]["shape"]), label=label, image=image)
+    takes = InputSpec.model_validate_json(json.dumps(manifest["input"]))
+    examples = read_examples(data, takes.shape, label=label, image=takes.image, audio=takes.audio)
     drawn = draw(fitted(examples, manifest["classes"]), asked.limit, asked.seed or 0)
     inputs = drawn.inputs.reshape(len(drawn.inputs), -1)
     return {"inputs": inputs.tolist(), "labels": drawn.labels, "limit": None}

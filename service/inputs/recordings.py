@@ -12,7 +12,7 @@ from service.errors import InputError
 from service.inputs.audio import read_samples
 from service.inputs.filterbanks import SHIFT_MS, filterbanks
 from service.inputs.spoken import padded
-from service.manifest import Manifest
+from service.manifest import AudioSpec, Manifest
 
 
 def read_recording(raw: bytes, manifest: Manifest) -> NDArray[np.float32]:
@@ -26,6 +26,12 @@ def read_recording(raw: bytes, manifest: Manifest) -> NDArray[np.float32]:
         raise InputError(
             f"{manifest.name} takes no recordings: send JSON with inputs of shape {list(manifest.input.shape)}"
         )
-    most, filters = manifest.input.shape
+    return decode_recording(raw, manifest.input.shape, audio)[None]
+
+
+def decode_recording(raw: bytes, shape: tuple[int, ...], audio: AudioSpec) -> NDArray[np.float32]:
+    """One recording as frames, float32 [frames, filters] of that shape. Raises as `read_recording`."""
+    most, filters = shape
     samples = read_samples(raw, audio.rate, most * SHIFT_MS / 1000)
-    return padded([filterbanks(samples, audio.rate, filters)], most)
+    frames: NDArray[np.float32] = padded([filterbanks(samples, audio.rate, filters)], most)[0]
+    return frames

@@ -11,7 +11,11 @@ from PIL import Image
 
 from service.comparison.own_data import draw, fitted, read_examples
 from service.errors import InputError
+from service.inputs.filterbanks import filterbanks
 from service.manifest import ImageSpec
+from tests.listeners import AUDIO, FILTERS, FRAMES, WORDS
+from tests.recordings import encoded as recorded
+from tests.recordings import tune
 
 ROWS = np.arange(12, dtype=np.float64).reshape(3, 4)
 
@@ -106,3 +110,20 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         assert message in str(refused.value)
     with pytest.raises(InputError, match=r"is a folder of images, but the models take \(4,\), expected \[height, w"):
         read_examples(tmp_path / "broken", (4,))
+
+
+def test_a_folder_of_recordings_is_labelled_by_its_folders(tmp_path: Path):
+    """WAV and FLAC of any rate, as the service reads them; others are left out, and one that is none is named."""
+    for word, name, kind in ((0, "a.wav", "WAV"), (0, "b.FLAC", "FLAC"), (1, "a.wav", "WAV")):
+        (tmp_path / WORDS[word]).mkdir(exist_ok=True)
+        (tmp_path / WORDS[word] / name).write_bytes(recorded(tune(word, seed=5), kind=kind))
+    (tmp_path / "do" / "notes.txt").write_text("hello")
+    found = read_examples(tmp_path, (FRAMES, FILTERS), audio=AUDIO)
+    assert found.labels == ["do", "do", "re"]
+    frames = filterbanks(tune(1, seed=5), AUDIO.rate, FILTERS)
+    assert np.allclose(found.inputs[2, : len(frames)], frames, atol=0.05)
+    with pytest.raises(InputError, match=r"holds no PNG or JPEG images, nor folders of them$"):
+        read_examples(tmp_path, (FRAMES, FILTERS))
+    (tmp_path / "re" / "broken.wav").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"broken\.wav: audio: got 1 bytes that are no recording"):
+        read_examples(tmp_path, (FRAMES, FILTERS), audio=AUDIO)
