@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from trainer.objectives import Distilling, hard
 from trainer.recipe import Recipe, StudentTable
 from trainer.runs import open_run, run_name
 from trainer.specialise import specialise
+from trainer.speech.corpus import CORPORA
 from trainer.stages import Task, Trained, Workshop, examples, spread, tasks_of, train_networks
 from trainer.teachers import Tutor, given_teacher, trained_teacher
 from trainer.views import NumberedViews, affine_views
@@ -100,8 +101,9 @@ class Lesson(NamedTuple):
 
 def load(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) -> Data:
     """The data of a recipe, once it is known that they can be looked at as it asks."""
-    with display.stage("data", 1):
-        split = load_data(recipe, recipe_dir, options.data_dir)
+    # Recordings take a minute and have stages of their own, of which none can lie inside another.
+    with nullcontext() if recipe.data in CORPORA else display.stage("data", 1):
+        split = load_data(recipe, recipe_dir, options.data_dir, display)
         transfer = load_transfer(recipe, recipe_dir, options.data_dir, split)
     if transfer.left_out:
         display.say(f"transfer: left out {transfer.left_out} inputs that are validation or test examples")

@@ -14,6 +14,7 @@ from trainer.data.split import Part, Shares, Split
 from trainer.data.tables import KINDS as TABLES
 from trainer.data.tables import load_table
 from trainer.data.transfer import load_transfer
+from trainer.display import Display
 from trainer.errors import DataError
 from trainer.recipe import Recipe
 from trainer.speech.corpus import CORPORA, read_corpus
@@ -22,20 +23,20 @@ from trainer.speech.frames import load_speech
 __all__ = ["Part", "Split", "load_data", "load_transfer"]
 
 
-def load_data(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
+def load_data(recipe: Recipe, folder: Path, data_dir: Path | None, display: Display | None = None) -> Split:
     """The data that a recipe names; `folder` is what its paths are relative to, `data_dir` where named sets lie.
 
-    Raises DataError.
+    A display shows how far the recordings of a corpus are. Raises DataError.
     """
     try:
-        return _load(recipe, folder, data_dir)
+        return _load(recipe, folder, data_dir, display)
     except OSError as error:
         raise DataError(
             f"recipe {recipe.name}: cannot read {error.filename or recipe.data}: {error.strerror}"
         ) from error
 
 
-def _load(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
+def _load(recipe: Recipe, folder: Path, data_dir: Path | None, display: Display | None) -> Split:
     shares = Shares(recipe.validation, recipe.test, recipe.split_seed)
     if recipe.data == "digits":
         return load_digits(shares)
@@ -44,7 +45,7 @@ def _load(recipe: Recipe, folder: Path, data_dir: Path | None) -> Split:
     if recipe.data == "emnist":
         return load_emnist(data_dir)
     if recipe.data in CORPORA:
-        return load_speech(read_corpus(recipe.data, data_dir))
+        return load_speech(read_corpus(recipe.data, data_dir), display)
     path = folder / os.path.expanduser(recipe.data)  # noqa: PTH111 - Path's raises where there is no such user
     if path.suffix == ".npz":
         return load_npz(path, shares)
