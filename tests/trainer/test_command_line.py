@@ -9,6 +9,8 @@ import torch
 from tests.trainer.conftest import TINY, trainer
 from trainer.__main__ import main
 
+SHIPPED = "acoustic-full, digits, emnist, mnist, mnist-quick, spoken-digits, spoken-words"
+
 
 @pytest.fixture
 def recipe(tmp_path) -> Path:
@@ -34,7 +36,7 @@ def test_an_unknown_recipe(tmp_path):
     done = trainer("train", "nope", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert one_line(done.stderr) == (
-        "no recipe 'nope': expected one that ships (digits, emnist, mnist, mnist-quick) or the path of a .toml file"
+        f"no recipe 'nope': expected one that ships ({SHIPPED}) or the path of a .toml file"
     )
 
 
@@ -170,7 +172,12 @@ def test_help_says_everything(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("RECIPE", "--data-dir", "--models-dir", "--runs-dir", "--device", "--seed", "--resume"):
         assert word in done.stdout
-    for word in ("digits, emnist, mnist, mnist-quick", "STILLROOM_DATA", "(default: models)", "(default: auto)"):
+    for word in (
+        "acoustic-full, digits, emnist, mnist, mnist-quick, spoken-digits, spoken-words",
+        "STILLROOM_DATA",
+        "(default: models)",
+        "(default: auto)",
+    ):
         assert word in " ".join(done.stdout.split())
     assert "train" in trainer("--help", cwd=tmp_path).stdout
 
