@@ -182,6 +182,7 @@ def _model(
         "latency_ms": latency(ms * 1.7, few),
         "rows_per_run": 1.02,
         "kept_up": True,
+        "pace": 1.0,
     }
     http = {
         "url": "http://127.0.0.1:8000/predict",

@@ -9,7 +9,7 @@ import numpy as np
 
 from service import measures
 from service.comparison import quality, statistics
-from service.comparison.arrivals import Served
+from service.comparison.arrivals import Served, kept_up, typical_pace
 from service.comparison.data import Data
 from service.comparison.measurement import Measured
 from service.comparison.plan import Plan
@@ -104,7 +104,7 @@ def _offline(measured: Measured, plan: Plan) -> Offline:
 
 def server(served: Sequence[Served], rate: float, seed: int) -> Server:
     """Of what was done with the arrivals of each block, at so many a second."""
-    blocks = [done.kept_s for done in served]
+    blocks, paces = [done.kept_s for done in served], [done.pace for done in served]
     return Server(
         rate=rate,
         seconds=sum(done.requests for done in served) / rate,
@@ -112,7 +112,8 @@ def server(served: Sequence[Served], rate: float, seed: int) -> Server:
         failures=sum(done.late for done in served),
         latency_ms=latency(blocks, seed),
         rows_per_run=sum(done.requests for done in served) / sum(done.runs for done in served),
-        kept_up=all(done.kept_up for done in served),
+        kept_up=kept_up(paces),
+        pace=typical_pace(paces),
     )
 
 
@@ -134,7 +135,8 @@ def through_http(asked: Asked, rate: float, plan: Plan) -> ThroughHttp:
             failures=sum(asked.arrival_failures),
             latency_ms=latency(asked.arrived, plan.seed) if all(map(len, asked.arrived)) else None,
             rows_per_run=None,
-            kept_up=all(asked.kept_up),
+            kept_up=kept_up(asked.paces),
+            pace=typical_pace(asked.paces),
         ),
     )
 

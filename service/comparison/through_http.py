@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from service.comparison.arrivals import kept_up, poisson
+from service.comparison.arrivals import pace, poisson
 from service.comparison.data import Data
 from service.comparison.load import Calls, closed_loop, open_loop
 from service.comparison.plan import Course, Plan
@@ -33,14 +33,14 @@ PAYLOADS = 256
 
 @dataclass(frozen=True)
 class Asked:
-    """What one model did behind its URL: blocks of single rows, of batches, and of arrivals, in seconds; failures of
-    the first two, and of the arrivals, by their reason."""
+    """What one model did behind its URL: blocks of single rows, of batches, and of arrivals, in seconds; answers per
+    arrival in each block; failures of the first two, and of the arrivals."""
 
     remote: RemoteModel
     single: list[Seconds] = field(default_factory=list)
     batched: list[Seconds] = field(default_factory=list)
     arrived: list[Seconds] = field(default_factory=list)
-    kept_up: list[bool] = field(default_factory=list)
+    paces: list[float] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     arrival_failures: list[int] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ def through_http(
             _add(own, own.batched, closed_loop(target, batched[index], BLOCK_S, 3))
             calls = open_loop(target, single[index], arrivals_s)
             own.arrived.append(kept(calls.latencies_s))
-            own.kept_up.append(len(calls.latencies_s) > 0 and kept_up(calls.latencies_s))
+            own.paces.append(pace(calls.intended_s, calls.latencies_s, calls.failures))
             own.arrival_failures.append(calls.failures)
             course.now(seconds=2 * BLOCK_S + ARRIVALS_S, is_own_traffic=True)
     return asked

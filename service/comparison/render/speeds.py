@@ -16,6 +16,9 @@ from service.comparison.schema.report import Pair
 from service.comparison.schema.speed import Offline, Server
 
 NEEDS = "p90 is told from 64 calls on, p99 from 662, p99.9 from 6,636."
+PACE = (
+    "Below 0.95 answers for each arrival the queue grew: as fast as the least latency did, with what failed taken off."
+)
 
 
 def speed_section(view: View) -> Section:
@@ -82,8 +85,9 @@ def server_blocks(view: View, servers: dict[int, Server], title: str) -> Iterato
         f"{figures(some.seconds)} s. Latency counts from the moment at which a request was to be sent."
     )
     yield latency_table(view, title, found, ("requests", requests), note)
-    columns = ("model", "arrivals/s", "failures", "rows a run", "kept up")
-    yield Table("Whether the server kept up", columns, [_kept_up(view, *each) for each in servers.items()])
+    columns = ("model", "arrivals/s", "failures", "rows a run", "answers an arrival", "kept up")
+    rows = [_kept_up(view, *each) for each in servers.items()]
+    yield Table("Whether the server kept up", columns, rows, PACE)
     yield Figure(grid(latencies(view, title, found)))
 
 
@@ -93,6 +97,7 @@ def _kept_up(view: View, place: int, server: Server) -> tuple[Cell, ...]:
         Cell(figures(server.rate)),
         Cell(whole(server.failures)),
         Cell(NOTHING if server.rows_per_run is None else figures(server.rows_per_run)),
+        Cell(NOTHING if server.pace is None else f"{server.pace:.2f}"),
         Cell("yes" if server.kept_up else "no"),
     )
 

@@ -62,8 +62,11 @@ class Server(Part):
     failures: Count = Field(description="requests without a good answer")
     latency_ms: Latency | None = Field(description="of the good answers; null without any")
     rows_per_run: float | None = Field(description="mean batch; null where the runs are not ours to see")
-    kept_up: bool = Field(
-        description="the queue did not grow: the last tenth waited at most 1.5 times as long as the middle, or 10 ms"
+    kept_up: bool = Field(description="the queue did not grow: there were at least 0.95 answers for each arrival")
+    pace: Fraction | None = Field(
+        default=None,
+        description="answers for each arrival while the last two thirds of a block arrived, the median of the blocks: "
+        "1 where the least latency did not grow and nothing failed",
     )
 
 
