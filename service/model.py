@@ -26,6 +26,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 OUTPUTS = ["probabilities", "logits"]
 QUICK_S = 0.001
 CANARY_ROWS = 16
+TINY = '<ir_version: 8, opset_import: ["": 17]> tiny (float[B, 8] x) => (float[B, B] y) { y = Gemm<transB = 1>(x, x) }'
 SMALL = 5_000_000
 """Multiply-accumulates of one row up to which a second thread costs more than it saves."""
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -202,6 +203,15 @@ def open_session(graph: bytes, *, device: Device, threads: int, spin: bool = Fal
         # onnxruntime falls back without a word where the CUDA libraries do not load.
         raise SettingsError(f"asked for cuda, got {got}: onnxruntime could not start CUDA; use --device cpu or auto")
     return session
+
+
+def start_runtime(device: Device, threads: int, rows: int) -> None:
+    """Asks a tiny graph for one row and for so many, so that what onnxruntime takes for its own start in a process is
+    not that of the model which is loaded next. Raises SettingsError as `open_session` does."""
+    tiny = onnx.parser.parse_model(TINY).SerializeToString()
+    session = open_session(tiny, device=device, threads=threads)
+    for count in (1, rows):
+        session.run(None, {"x": np.zeros((count, 8), np.float32)})
 
 
 def providers(device: Device) -> Sequence[str]:

@@ -17,7 +17,7 @@ from service.errors import ModelError
 from service.foreign.answers import wrap
 from service.foreign.counts import multiply_accumulates, parameters
 from service.foreign.open import declared_classes, expect_classes
-from service.model import OUTPUTS, Device, Prediction, open_session
+from service.model import OUTPUTS, Device, Prediction, open_session, start_runtime
 
 PROOF = 100
 """Examples from which it is read off what a file's outputs are."""
@@ -42,6 +42,7 @@ def of_files(
     """
     raws = [_read(path) for path in paths]
     known = classes or expect_classes(declared_classes(raws[0], str(paths[0])), raws[0], str(paths[0]))
+    start_runtime(device, threads, RESIDENT_ROWS)
     named = zip(paths, raws, names_of(paths), strict=True)
     return [_subject(path, raw, name, inputs, known, device, threads) for path, raw, name in named]
 

@@ -1,6 +1,7 @@
 """Makes subjects of a comparison from a model repository: sessions of their own, with the same threads for each.
 
-It knows folders and sessions, no data. What the service serves with its own sessions is left alone.
+It knows folders and sessions, no data. What the service serves with its own sessions is left alone. The runtime starts
+before the first is loaded, so that what one takes in memory and in time is the same in whatever place it is named.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from service.cascade import Cascade
 from service.comparison.subject import Answering, Loaded, Subject
 from service.errors import ModelError
 from service.held_out import read_train_hashes
-from service.machine import resident
+from service.machine import give_back_memory, resident
 from service.manifest import GRAPH
-from service.model import Device, Model, canary, open_model, read_stored
+from service.model import Device, Model, canary, open_model, read_stored, start_runtime
 
 Made = TypeVar("Made", bound=Answering)
 RESIDENT_ROWS = 64
@@ -39,6 +40,7 @@ class Chosen(NamedTuple):
 
 def of_repository(directory: Path, models: Sequence[Chosen], device: Device, threads: int) -> list[Subject]:
     """Those models. Raises ModelError and SettingsError as loading a model does."""
+    start_runtime(device, threads, RESIDENT_ROWS)
     subjects = [
         _cascade(directory, model, device, threads)
         if model.student
@@ -89,13 +91,16 @@ def _both(a: Loaded | None, b: Loaded | None) -> Loaded | None:
 
 
 def load(make: Callable[[], Made], rows: NDArray[np.float32]) -> tuple[Made, Loaded]:
-    """A session, and what it took to make it, to answer the first row, and in memory after all of these rows."""
+    """A session, and what it took to make it, to answer the first row, and in memory after all of these rows: without
+    what was freed and is still held, by those before it too."""
+    give_back_memory()
     before, began = resident(), perf_counter()
     made = make()
     opened = perf_counter()
     made.run(rows[:1])
     answered = perf_counter()
     made.run(rows)
+    give_back_memory()
     after = resident()
     grown = None if before is None or after is None else max(0, after - before)
     return made, Loaded(opened - began, answered - opened, grown)

@@ -343,6 +343,18 @@ async def test_the_reference_documents_request_and_report(tmp_path: Path) -> Non
     assert asked["examples"] == [{"dataset": "held-out", "limit": 500, "batch": 64, "margin": 0.5}]
 
 
+async def test_two_copies_of_one_network_take_as_much_memory_whichever_is_named_first(tmp_path: Path) -> None:
+    """In the process that measures, the runtime's own start, which takes more than either, is over before."""
+    shape, classes = (64, 64), [str(label) for label in range(250)]
+    for name in ("wide-student", "wide-baseline"):
+        write_model(tmp_path, name, shape=shape, classes=classes, held_out=examples(4, shape, 250))
+    bodies = {name: {"models": [f"wide-{name}", "wide-student"], **QUICK} for name in ("student", "baseline")}
+    for report in (await _compare(tmp_path, **bodies)).values():
+        first, second = (model["cost"]["resident_bytes"] for model in report["models"])
+        assert 0.7 < first / second < 1.4
+        assert 4_000_000 < first < 9_000_000  # its weights are 4.1 MB
+
+
 async def test_the_report_counts_what_else_the_models_answered_meanwhile(tmp_path: Path) -> None:
     """Predictions share the machine with the measurement: a reader must know."""
     write_pair(tmp_path)

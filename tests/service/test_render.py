@@ -299,6 +299,16 @@ def test_numbers_are_written_as_people_read_them():
     assert shade(1, 1) == 5
 
 
+def test_memory_below_a_megabyte_is_told_as_that():
+    """Where it is known at all."""
+    it = made()
+    for model, resident in zip(it["models"], (160_000, 4_080_000), strict=True):
+        model["cost"]["resident_bytes"] = resident
+    text = markdown(Report.model_validate(it))
+    assert "< 1.00 MB |" in text
+    assert "4.08 MB |" in text
+
+
 def test_markup_is_escaped_unless_it_is_markup():
     """Attributes and text; control characters are replaced."""
     assert tag("p", {"title": '"<'}, "a < b", tag("b", None, "c")) == '<p title="&quot;&lt;">a &lt; b<b>c</b></p>'

@@ -12,6 +12,9 @@ from service.comparison.render.view import View
 from service.comparison.schema.conditions import Machine, Overlap
 from service.comparison.schema.report import ComparedModel
 
+LEAST_BYTES = 1_000_000
+"""Of memory, that a process can be seen to grow by: two copies of one network differ by nearly as much."""
+
 
 def cost_section(view: View) -> Section:
     """What predictions take of the machine."""
@@ -19,8 +22,9 @@ def cost_section(view: View) -> Section:
     rows = [_cost(view, place, model) for place, model in enumerate(view.report.models)]
     price = view.report.settings.request.price_per_hour
     note = (
-        "At each model's best batch size. Memory: what the process grew by. Joules: of the processor package or GPU, "
-        "idle included. Load and first: from the graph's bytes to a session, and its first call; all else is warm."
+        "At each model's best batch size. Memory: what the process grew by, once the runtime had started. Joules: of "
+        "the processor package or GPU, idle included. Load and first: from the graph's bytes to a session, and its "
+        "first call; all else is warm."
     )
     if price is not None:
         note += f" The price is of {price:g} an hour."
@@ -38,9 +42,16 @@ def _cost(view: View, place: int, model: ComparedModel) -> tuple[Cell, ...]:
     )
     return (
         model_cell(place, view.names.label(place)),
-        Cell(NOTHING if cost.resident_bytes is None else size(cost.resident_bytes)),
+        Cell(_memory(cost.resident_bytes)),
         *(Cell(NOTHING if number is None else figures(number)) for number in numbers),
     )
+
+
+def _memory(grown: int | None) -> str:
+    """As far as it can be told: allocators hand out again what was freed before."""
+    if grown is None:
+        return NOTHING
+    return size(grown) if grown >= LEAST_BYTES else f"< {size(LEAST_BYTES)}"
 
 
 def data_section(view: View) -> Section:

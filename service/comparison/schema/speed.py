@@ -91,7 +91,7 @@ class ThroughHttp(Part):
 
 
 class ColdStart(Part):
-    """From the bytes of a graph to its first answer; apart from everything else, which is warm."""
+    """From the bytes of a graph to its first answer, where the runtime has started; all else is warm."""
 
     session_ms: float = Field(description="to make the session")
     first_ms: float = Field(description="the first call of one row")
@@ -100,7 +100,10 @@ class ColdStart(Part):
 class Cost(Part):
     """What predictions take of the machine, at the model's best batch size."""
 
-    resident_bytes: int | None = Field(description="memory that the process grew by, loaded and after its first batch")
+    resident_bytes: int | None = Field(
+        description="memory that the process grew by, loaded and after its first batch, once the runtime had started; "
+        "to about a megabyte"
+    )
     predictions_per_core_second: float | None = Field(description="rows per second of processor time, of all cores")
     joules_per_million: float | None = Field(
         description="energy of the processor packages per million rows, idle included; null where none tells it"
