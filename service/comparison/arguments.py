@@ -16,7 +16,7 @@ NUMBERS = {
     "calls": (int, "fewest calls of single rows that must count"),
     "margin": (float, "points of accuracy that the first model may lose against the second: the verdict's margin"),
     "threads": (int, "threads of every model's session"),
-    "rate": (float, "requests per second that arrive in the scenario server"),
+    "rate": (float, "requests per second that arrive in the scenarios server and http"),
     "price_per_hour": (float, "of the machine: the report tells the price of a million predictions"),
 }
 

@@ -27,7 +27,7 @@ from service.comparison.schema.speed import (
     TriedBatch,
 )
 from service.comparison.statistics import Blocks
-from service.comparison.through_http import ARRIVALS_S, Asked
+from service.comparison.through_http import Asked, arrivals_take_s
 
 SHARES = (0.0, 0.01, *(step / 20 for step in range(1, 20)), 0.97, 0.99, 0.999, 1.0)
 """At which a distribution of latencies is told for a plot."""
@@ -54,7 +54,7 @@ def column(measured: Measured, data: Data, plan: Plan) -> report.ComparedModel:
         offline=_offline(measured, plan) if "offline" in plan.scenarios else None,
         server=server(measured.served, measured.rate, plan.seed) if measured.served else None,
         alternating=_alternating(measured.turns, plan.seed) if measured.turns else None,
-        http=None if measured.asked is None else through_http(measured.asked, measured.rate, plan),
+        http=None if measured.asked is None else through_http(measured.asked, plan),
         cold_start=_cold_start(measured),
         cost=_cost(measured, plan),
         parameters=subject.parameters,
@@ -117,7 +117,7 @@ def server(served: Sequence[Served], rate: float, seed: int) -> Server:
     )
 
 
-def through_http(asked: Asked, rate: float, plan: Plan) -> ThroughHttp:
+def through_http(asked: Asked, plan: Plan) -> ThroughHttp:
     """Of what was asked behind a URL."""
     rows = statistics.rate(asked.batched, plan.batch, plan.seed) if len(asked.batched) > 1 else None
     return ThroughHttp(
@@ -129,8 +129,8 @@ def through_http(asked: Asked, rate: float, plan: Plan) -> ThroughHttp:
         batch=plan.batch,
         throughput=None if rows is None else estimate(rows),
         server=Server(
-            rate=rate,
-            seconds=ARRIVALS_S * len(asked.arrived),
+            rate=asked.rate,
+            seconds=arrivals_take_s(asked.rate) * len(asked.arrived),
             requests=_calls(asked.arrived) + sum(asked.arrival_failures),
             failures=sum(asked.arrival_failures),
             latency_ms=latency(asked.arrived, plan.seed) if all(map(len, asked.arrived)) else None,

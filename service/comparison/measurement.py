@@ -138,7 +138,7 @@ class _Measurement:
         turns = self._turns(rounds)
         rate = self.plan.rate or 0.5 / max(_mean_s(own[1]) for own in blocks)
         served = self._served(rate)
-        asked = self._asked(rate)
+        asked = self._asked()
         return [
             Measured(subject, log_ps[i], flips[i], blocks[i], tried[i], offline[i], turns[i], served[i], rate, asked[i])
             for i, subject in enumerate(self.subjects)
@@ -248,13 +248,13 @@ class _Measurement:
                 self.course.now(f"{rate:.0f} requests per second arrive", SERVER_S)
         return served
 
-    def _asked(self, rate: float) -> list[Asked] | list[None]:
+    def _asked(self) -> list[Asked] | list[None]:
         if "http" not in self.plan.scenarios:
             return [None] * len(self.subjects)
         remotes = [subject.remote for subject in self.subjects if subject.remote is not None]
         if len(remotes) < len(self.subjects):
             raise InputError("scenarios: got http, but the models are compared without a server that could be asked")
-        return through_http.through_http(remotes, self.data, self.plan, rate, self.course, self.order)
+        return through_http.through_http(remotes, self.data, self.plan, self.course, self.order)
 
 
 def _mean_s(blocks: Sequence[Block]) -> float:

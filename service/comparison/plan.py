@@ -27,7 +27,8 @@ class Progress:
 class Plan:
     """Rows in a batch; blocks for each model and batch size, and the fewest calls of single rows that must count; the
     seed; rows that one run may hold; what else is measured, at which rate of arrival (requests per second; by default
-    what the slowest model holds with ease); the margin of the verdict in percentage points; the price of an hour.
+    half of what the slowest model answered one by one, with or without HTTP); the margin of the verdict in percentage
+    points; the price of an hour.
 
     `tell` is called whenever something was done, and may raise to end it.
     """

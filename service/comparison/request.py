@@ -83,8 +83,8 @@ class CompareRequest(BaseModel):
     )
     rate: Annotated[float, Field(ge=1.0, le=MOST_RATE, allow_inf_nan=False)] | None = Field(
         None,
-        description="requests per second that arrive in the scenario `server`; by default half of what the slowest "
-        "model can answer one by one",
+        description="requests per second that arrive in the scenarios `server` and `http`; by default half of what the "
+        "slowest model answered one by one, in `server` without HTTP and in `http` through it",
     )
     price_per_hour: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = Field(
         None, description="of this machine, in any currency: the report tells the price of a million predictions"

@@ -5,8 +5,8 @@ As everywhere, a server is asked for one model at a time, in blocks, in random o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from service.comparison.load import Calls, closed_loop, open_loop
 from service.comparison.plan import Course, Plan
 from service.comparison.remote import RemoteModel
 from service.comparison.speed import kept
-from service.comparison.statistics import Seconds
+from service.comparison.statistics import Seconds, mean
 from service.model import Prediction
 
 Inputs = NDArray[np.float32]
@@ -34,7 +34,7 @@ PAYLOADS = 256
 @dataclass(frozen=True)
 class Asked:
     """What one model did behind its URL: blocks of single rows, of batches, and of arrivals, in seconds; answers per
-    arrival in each block; failures of the first two, and of the arrivals."""
+    arrival in each block; failures of the first two, and of the arrivals, which came at `rate` a second."""
 
     remote: RemoteModel
     single: list[Seconds] = field(default_factory=list)
@@ -43,6 +43,7 @@ class Asked:
     paces: list[float] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     arrival_failures: list[int] = field(default_factory=list)
+    rate: float = 0.0
 
 
 class Prepared:
@@ -61,26 +62,51 @@ class Prepared:
 
 
 def through_http(
-    remotes: Sequence[RemoteModel], data: Data, plan: Plan, rate: float, course: Course, order: np.random.Generator
+    remotes: Sequence[RemoteModel], data: Data, plan: Plan, course: Course, order: np.random.Generator
 ) -> list[Asked]:
-    """Asks every model for single rows and batches in closed loops, and for single rows that arrive at that rate."""
+    """Asks every model for single rows and batches in closed loops, then for single rows that arrive at a rate: the
+    plan's, else half of what the slowest of them answered in its closed loop, through HTTP like all else here."""
     asked = [Asked(remote) for remote in remotes]
     single = [_payloads(remote, data, 1) for remote in remotes]
     batched = [_payloads(remote, data, plan.batch) for remote in remotes]
-    for at in range(_blocks(plan) + 1):  # the first warms up
-        arrivals_s = poisson(rate, min(ARRIVALS_S, MOST_ARRIVALS / rate), order)
-        for index in order.permutation(len(remotes)):
-            course.now(f"asking {remotes[index].target.url} for {remotes[index].name}", is_own_traffic=True)
-            own = asked[index] if at else Asked(remotes[index])
-            target = remotes[index].target
-            _add(own, own.single, closed_loop(target, single[index], BLOCK_S, 3))
-            _add(own, own.batched, closed_loop(target, batched[index], BLOCK_S, 3))
-            calls = open_loop(target, single[index], arrivals_s)
-            own.arrived.append(kept(calls.latencies_s))
-            own.paces.append(pace(calls.intended_s, calls.latencies_s, calls.failures))
-            own.arrival_failures.append(calls.failures)
-            course.now(seconds=2 * BLOCK_S + ARRIVALS_S, is_own_traffic=True)
-    return asked
+    for index, own in _turns(asked, plan, course, order):
+        _add(own, own.single, closed_loop(own.remote.target, single[index], BLOCK_S, 3))
+        _add(own, own.batched, closed_loop(own.remote.target, batched[index], BLOCK_S, 3))
+        course.now(seconds=2 * BLOCK_S, is_own_traffic=True)
+    rate = plan.rate or _half_of_the_slowest(asked)
+    arrivals_s: Seconds = np.zeros(0)
+    for place, (index, own) in enumerate(_turns(asked, plan, course, order)):
+        if place % len(asked) == 0:  # the same for every model
+            arrivals_s = poisson(rate, arrivals_take_s(rate), order)
+        calls = open_loop(own.remote.target, single[index], arrivals_s)
+        own.arrived.append(kept(calls.latencies_s))
+        own.paces.append(pace(calls.intended_s, calls.latencies_s, calls.failures))
+        own.arrival_failures.append(calls.failures)
+        course.now(seconds=ARRIVALS_S, is_own_traffic=True)
+    return [replace(own, rate=rate) for own in asked]
+
+
+def _turns(
+    asked: Sequence[Asked], plan: Plan, course: Course, order: np.random.Generator
+) -> Iterator[tuple[int, Asked]]:
+    """Every model once in each round, in random order: its place, and where what it does belongs, which is nowhere in
+    the first round: that warms up."""
+    for round_ in range(_blocks(plan) + 1):
+        for index in order.permutation(len(asked)):
+            remote = asked[index].remote
+            course.now(f"asking {remote.target.url} for {remote.name}", is_own_traffic=True)
+            yield int(index), asked[index] if round_ else Asked(remote)
+
+
+def _half_of_the_slowest(asked: Sequence[Asked]) -> float:
+    """Requests per second. One where nobody gave a good answer."""
+    means_s = [mean(own.single) for own in asked if own.single]
+    return 0.5 / max(means_s) if means_s else 1.0
+
+
+def arrivals_take_s(rate: float) -> float:
+    """The length of a block of arrivals."""
+    return min(ARRIVALS_S, MOST_ARRIVALS / rate)
 
 
 def seconds(models: int, plan: Plan) -> float:

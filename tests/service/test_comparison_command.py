@@ -223,6 +223,32 @@ def test_a_service_is_asked_as_a_job_and_measures_its_own_http(
     assert "Through HTTP" in capsys.readouterr().out
 
 
+def test_through_http_requests_arrive_at_half_the_rate_of_the_slowest_answers_through_http(
+    service: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not at half of what the model does without HTTP, which is far above what any service does."""
+    url = signed_in(service, monkeypatch)
+    arguments = [
+        *PAIR,
+        "--blocks",
+        "3",
+        "--batch",
+        "2",
+        "--scenarios",
+        "server,http",
+        "--json",
+        str(tmp_path / "r.json"),
+    ]
+    assert main(["compare", url, *arguments]) == 0
+    models = json.loads((tmp_path / "r.json").read_text())["models"]
+    for of, single in (
+        (lambda it: it["http"], lambda it: it["http"]["latency_ms"]),
+        (dict, lambda it: it["latency_ms"]),
+    ):
+        slowest_ms = max(single(model)["mean"] for model in models)
+        assert [of(model)["server"]["rate"] for model in models] == [pytest.approx(500 / slowest_ms)] * 2
+
+
 def test_own_data_travel_to_a_service(
     service: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
