@@ -25,7 +25,7 @@ from service.errors import NotFoundError, StillroomError
 router = APIRouter(tags=["compare"])
 
 AT_ONCE_S = 60.0
-"""A comparison that takes up to so long is waited for, where nothing else waits."""
+"""A comparison is waited for up to so long, where nothing else waits."""
 POLL_S = 0.1
 EVENT_S = 0.25
 BEAT_S = 15.0
@@ -51,11 +51,15 @@ async def post_compare(
 ) -> Response:
     """What each model costs: quality, latency, throughput, size and price, and for each pair the paired table, the
     verdict against the margin, agreement and speed-ups with their 95 % intervals. A comparison that takes up to a
-    minute is answered with its report; a longer one, or one that has to wait for another, with 202 and a job."""
+    minute is answered with its report; a longer one, or one that has to wait for another, with 202 and a job: at once
+    where that is known beforehand, else after a minute."""
     raw, state = await read_body(request), request.app.state
     job, seconds = await asyncio.to_thread(_add, raw, state)
     if seconds <= AT_ONCE_S and state.comparisons.is_first(job.id) and "respond-async" not in prefer.lower():
-        return await _report_of(job.id, state.comparisons, state.comparing)
+        job = await _waited_for(job, state.comparisons, state.comparing)
+        if not job.is_active:
+            return _report_of(job, state.comparisons)
+        seconds = job.progress["total"] - job.progress["done"] if job.progress else seconds
     headers = {"Location": f"/compare/{job.id}", "Retry-After": str(max(1, round(seconds)))}
     return Response(document(job).model_dump_json(), 202, headers, JSON)
 
@@ -67,14 +71,20 @@ def _add(raw: bytes, state: Any) -> tuple[Job, float]:
     return job, found.seconds
 
 
-async def _report_of(identity: str, store: Store, exclusive: Exclusive) -> Response:
-    """Waits for the end. The measurement goes on where a client has gone: its report is kept."""
-    while (job := store.job(identity)).is_active:
+async def _waited_for(job: Job, store: Store, exclusive: Exclusive) -> Job:
+    """The comparison at its end, or after AT_ONCE_S. It goes on where a client has gone: its report is kept."""
+    patience_ends = perf_counter() + AT_ONCE_S
+    while (job := store.job(job.id)).is_active and perf_counter() < patience_ends:
         exclusive.check()
         await asyncio.sleep(POLL_S)
+    return job
+
+
+def _report_of(job: Job, store: Store) -> Response:
+    """Of a comparison that has ended."""
     if job.error is not None:
         raise _FailedError(job)
-    return Response(store.report(identity), headers={"Location": f"/compare/{identity}"}, media_type=JSON)
+    return Response(store.report(job.id), headers={"Location": f"/compare/{job.id}"}, media_type=JSON)
 
 
 class _FailedError(StillroomError):

@@ -67,10 +67,18 @@ class Measured:
         return [block.kept_s for block in self.blocks[size]]
 
 
-def least_s(models: int, plan: Plan) -> float:
-    """Seconds that measuring so many models takes at least, however quick they are."""
-    blocks = models * len({1, plan.batch}) * plan.blocks
-    return blocks * speed.BLOCK_S + _further_s(models, plan, plan.blocks)
+def least_s(models: int, plan: Plan, slowest_s: float | None = None) -> float:
+    """Seconds that measuring so many models takes at least, however quick they are; more is known where the slowest of
+    them takes `slowest_s` for one row."""
+    rounds = _rounds(plan, slowest_s) if slowest_s else plan.blocks
+    blocks = models * len({1, plan.batch}) * rounds
+    return blocks * speed.BLOCK_S + _further_s(models, plan, rounds)
+
+
+def _rounds(plan: Plan, slowest_s: float) -> int:
+    """As many as were asked for, and as the fewest calls take of a model that answers one row in so many seconds."""
+    kept = (1 - speed.DISCARDED) * max(speed.FEWEST_CALLS, speed.BLOCK_S / slowest_s) - 1
+    return max(plan.blocks, math.ceil(plan.calls / max(1.0, kept)))
 
 
 def check_seconds(seconds: float) -> None:
@@ -129,7 +137,7 @@ class _Measurement:
         self._expect([speed.BLOCK_S] * len(self.subjects) * len(self.sizes), self.plan.blocks)
         self.course.now("warming up")
         call_s = {size: self._warm_up(size) for size in self.sizes}
-        rounds = self._rounds(call_s[1])
+        rounds = _rounds(self.plan, max(call_s[1]))
         self._expect([speed.block_s(s) for size in self.sizes for s in call_s[size]], rounds, call_s)
         log_ps, flips = self._answers()
         blocks = self._blocks(rounds)
@@ -155,11 +163,6 @@ class _Measurement:
     def _warm_up(self, size: int) -> list[float]:
         """Seconds of one call of each subject."""
         return [speed.warm_up(self._stream(index, size)) for index in range(len(self.subjects))]
-
-    def _rounds(self, call_s: Sequence[float]) -> int:
-        """As many as were asked for, and as the fewest calls of the slowest model take."""
-        kept = [(1 - speed.DISCARDED) * max(speed.FEWEST_CALLS, speed.BLOCK_S / s) - 1 for s in call_s]
-        return max(self.plan.blocks, math.ceil(self.plan.calls / max(1.0, min(kept))))
 
     def _expect(
         self, blocks_s: Sequence[float], rounds: int, call_s: Mapping[int, Sequence[float]] | None = None

@@ -32,7 +32,8 @@ MOST_THREADS_PER_CPU = 4
 
 @dataclass(frozen=True)
 class Started:
-    """What is to be done, for which models (`name/version`), and how many seconds it takes at least."""
+    """What is to be done, for which models (`name/version`), and how many seconds that takes at least where models are
+    as quick as when they were published."""
 
     task: Task
     models: list[str]
@@ -52,9 +53,9 @@ def start(
     check_margin(plan, data)
     chosen = [_chosen(model) for model in models]
     task = Task(str(library.directory.resolve()), chosen, settings.device, plan, data)
-    seconds = least_s(len(models), plan)
-    check_seconds(seconds)
-    return Started(task, [place(model) for model in models], seconds)
+    check_seconds(least_s(len(models), plan))
+    slowest_ms = max(model.manifest.metrics.cpu_ms_per_image or 0.0 for model in models)
+    return Started(task, [place(model) for model in models], least_s(len(models), plan, slowest_ms / 1e3))
 
 
 def _chosen(model: Model) -> Chosen:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from service.comparison.exclusive import Exclusive
+from service.comparison.measurement import least_s
+from service.comparison.plan import Plan
 from service.comparison.store import MOST_ACTIVE, MOST_KEPT, Store, place_of_store
 from service.errors import BusyError, NotFoundError, SettingsError
 from tests.repositories import examples, linear, serving, write_model, write_pair
@@ -97,6 +99,29 @@ async def test_of_two_comparisons_one_waits_and_the_service_answers_meanwhile(tm
         assert not first.done()
         assert (await first).status_code == 200
         assert (await until(client, second.headers["location"], "done"))["report"] is not None
+
+
+async def test_a_comparison_that_takes_longer_than_was_known_becomes_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute, here after half a second of it; it goes on, and the answer says for about how long."""
+    write_pair(tmp_path)
+    monkeypatch.setattr("service.comparison.api.AT_ONCE_S", 0.5)
+    async with serving(tmp_path) as client:
+        answer = await client.post("/compare", json={**QUICK, "blocks": 3, "calls": 100_000})
+        assert answer.status_code == 202
+        assert 1 <= int(answer.headers["retry-after"]) < 60
+        assert answer.json()["state"] in ("queued", "running")
+        path = answer.headers["location"]
+        assert path == f"/compare/{answer.json()['id']}"
+        assert (await until(client, path, "done"))["report"]["models"][0]["calls"] >= 100_000
+
+
+def test_many_calls_of_slow_models_are_known_to_take_long() -> None:
+    """A block of 0.2 s has 2,000 calls of 0.1 ms, of which a tenth does not count: 1,000,000 take 556 rounds."""
+    plan = Plan(batch=64, blocks=10, seed=0, max_batch=64, calls=1_000_000)
+    assert least_s(2, plan) == pytest.approx(2 * 2 * 10 * 0.2)
+    assert least_s(2, plan, 1e-4) == pytest.approx(2 * 2 * 556 * 0.2)
 
 
 async def test_a_long_comparison_becomes_a_job_and_can_be_cancelled(tmp_path: Path) -> None:
