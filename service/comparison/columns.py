@@ -27,6 +27,7 @@ from service.comparison.schema.speed import (
     TriedBatch,
 )
 from service.comparison.statistics import Blocks
+from service.comparison.subject import Passing
 from service.comparison.through_http import Asked, arrivals_take_s
 
 SHARES = (0.0, 0.01, *(step / 20 for step in range(1, 20)), 0.97, 0.99, 0.999, 1.0)
@@ -46,7 +47,8 @@ def column(measured: Measured, data: Data, plan: Plan) -> report.ComparedModel:
         sha256=subject.sha256,
         **_quality(measured, data),
         label_flips=measured.flips,
-        deferred=None if subject.deferred is None else float(subject.deferred(data.inputs).mean()),
+        deferred=None if subject.passing is None else float(subject.passing.deferred(data.inputs).mean()),
+        cascade=None if subject.passing is None else _cascade(subject.passing),
         latency_ms=latency(single, plan.seed),
         calls=_calls(single),
         batch=Batch(size=plan.batch, latency_ms=latency(batched, plan.seed), calls=_calls(batched)),
@@ -63,6 +65,18 @@ def column(measured: Measured, data: Data, plan: Plan) -> report.ComparedModel:
         provider_asked=subject.provider_asked,
         provider=subject.provider,
         threads=subject.threads,
+    )
+
+
+def _cascade(passing: Passing) -> report.CascadeUsed:
+    rule = passing.rule
+    return report.CascadeUsed(
+        student=passing.student,
+        asks=rule.name,
+        asks_version=rule.version,
+        asks_sha256=rule.sha256,
+        threshold=rule.threshold,
+        temperature=rule.temperature,
     )
 
 

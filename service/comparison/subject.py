@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.comparison.remote import RemoteModel
-from service.manifest import ImageSpec
+from service.manifest import CascadeRule, ImageSpec
 from service.model import Prediction
 
 Inputs = NDArray[np.float32]
@@ -33,6 +33,17 @@ class Loaded:
     session_s: float
     first_s: float
     resident_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Passing:
+    """How a cascade passes rows on: its student, the rule that names the model which it asks, what one row takes of
+    that model in multiply-accumulates, and which of rows [B, ...] those are, [B]."""
+
+    student: str
+    rule: CascadeRule
+    multiply_accumulates: int
+    deferred: Callable[[Inputs], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,8 @@ class Subject:
     """What is asked when it is timed, where that is not `answering`."""
     remote: RemoteModel | None = None
     """Where it can be asked over HTTP too."""
-    deferred: Callable[[Inputs], NDArray[np.bool_]] | None = None
-    """Of a cascade: which rows [B] it passes on."""
+    passing: Passing | None = None
+    """Of a cascade, whose `sha256` is that of its student's graph."""
 
     @property
     def place(self) -> str:

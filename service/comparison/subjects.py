@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.cascade import Cascade
-from service.comparison.subject import Answering, Loaded, Subject
+from service.comparison.subject import Answering, Loaded, Passing, Subject
 from service.errors import ModelError
 from service.held_out import read_train_hashes
 from service.machine import give_back_memory, resident
@@ -69,7 +69,7 @@ def _cascade(directory: Path, chosen: Chosen, device: Device, threads: int) -> S
         name=chosen.name,
         role="cascade",
         answering=cascade,
-        deferred=cascade.deferred,
+        passing=Passing(student.place, rule, _model(ensemble).manifest.multiply_accumulates, cascade.deferred),
         parameters=cascade.manifest.parameters,
         bytes=cascade.manifest.bytes,
         multiply_accumulates=None,  # it depends on the rows

@@ -15,9 +15,11 @@ from PIL import Image
 from scipy import stats
 
 from service.comparison.choose import choose, place
+from service.comparison.render import markdown
+from service.comparison.schema.report import Report
 from service.library import Library
 from service.manifest import Role
-from tests.repositories import examples, known_logits, serving, write_model, write_pair
+from tests.repositories import examples, known_logits, serving, write_cascade, write_model, write_pair
 
 QUICK: dict[str, Any] = {"blocks": 3, "batch": 1, "scenarios": []}
 
@@ -353,6 +355,42 @@ async def test_two_copies_of_one_network_take_as_much_memory_whichever_is_named_
         first, second = (model["cost"]["resident_bytes"] for model in report["models"])
         assert 0.7 < first / second < 1.4
         assert 4_000_000 < first < 9_000_000  # its weights are 4.1 MB
+
+
+@pytest.fixture(scope="module")
+def with_cascade(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder of a pair with a rule between them, and the report on the cascade and its two models."""
+    root = tmp_path_factory.mktemp("cascade")
+    write_cascade(root)
+    body = {"models": ["digits-cascade", "digits-student", "digits-ensemble"], "limit": 40, **QUICK}
+    return root, asyncio.run(_compare(root, it=body))["it"]
+
+
+def test_a_cascade_names_both_of_its_models_and_the_rule_between_them(
+    with_cascade: tuple[Path, dict[str, Any]],
+) -> None:
+    """In the JSON and where provenance is shown: with that, whoever reads it can tell what was compared."""
+    root, report = with_cascade
+    (cascade, student, ensemble) = report["models"]
+    hashes = {
+        name: hashlib.sha256((root / name / "1" / "model.onnx").read_bytes()).hexdigest()
+        for name in ("digits-student", "digits-ensemble")
+    }
+    assert cascade["sha256"] == student["sha256"] == hashes["digits-student"]
+    assert cascade["cascade"] == {
+        "student": "digits-student/1",
+        "asks": "digits-ensemble",
+        "asks_version": 1,
+        "asks_sha256": hashes["digits-ensemble"],
+        "threshold": 0.8,
+        "temperature": 0.5,
+    }
+    assert student["cascade"] is ensemble["cascade"] is None
+    told = " ".join(markdown(Report.model_validate(report)).split())
+    assert (
+        f"sha256 {hashes['digits-student']} of its student digits-student/1; where the confidence of that at "
+        f"temperature 0.5 is below 0.8, digits-ensemble/1 answers, sha256 {hashes['digits-ensemble']}"
+    ) in told
 
 
 async def test_the_report_counts_what_else_the_models_answered_meanwhile(tmp_path: Path) -> None:

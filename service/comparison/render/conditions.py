@@ -10,7 +10,7 @@ from service.comparison.render.markup import clean
 from service.comparison.render.numbers import NOTHING, figures, size, whole
 from service.comparison.render.view import View
 from service.comparison.schema.conditions import Machine, Overlap
-from service.comparison.schema.report import ComparedModel
+from service.comparison.schema.report import CascadeUsed, ComparedModel
 
 LEAST_BYTES = 1_000_000
 """Of memory, that a process can be seen to grow by: two copies of one network differ by nearly as much."""
@@ -96,7 +96,16 @@ def _model(view: View, place: int, model: ComparedModel) -> tuple[str, str]:
     threads = "" if model.threads is None else f", {model.threads} {'thread' if model.threads == 1 else 'threads'}"
     asked, got = model.provider_asked or NOTHING, model.provider or NOTHING
     hashed = f"sha256 {model.sha256}" if model.sha256 else "its graph is not ours to see"
-    return view.names.label(place), f"{clean(model.role)}; asked for {asked}, got {got}{threads}; {hashed}"
+    rule = "" if model.cascade is None else _rule(model.cascade)
+    return view.names.label(place), f"{clean(model.role)}; asked for {asked}, got {got}{threads}; {hashed}{rule}"
+
+
+def _rule(cascade: CascadeUsed) -> str:
+    return (
+        f" of its student {clean(cascade.student)}; where the confidence of that at temperature "
+        f"{cascade.temperature:g} is below {cascade.threshold:g}, "
+        f"{clean(cascade.asks)}/{cascade.asks_version} answers, sha256 {cascade.asks_sha256}"
+    )
 
 
 def _machine(machine: Machine) -> Iterator[tuple[str, str]]:

@@ -33,13 +33,25 @@ from service.comparison.schema.speed import (
 SCHEMA: Literal["stillroom.compare/1"] = "stillroom.compare/1"
 
 
+class CascadeUsed(Part):
+    """What a cascade is made of: it passes a row on where the largest of softmax(logits / temperature) of its student
+    is below the threshold."""
+
+    student: str = Field(description="name/version")
+    asks: str = Field(description="the model that answers then")
+    asks_version: int
+    asks_sha256: str = Field(description="of its graph")
+    threshold: Fraction
+    temperature: float
+
+
 class ComparedModel(Part):
     """One model: how good it is on these examples, how fast on this machine, how big."""
 
     name: str
     version: int | None = Field(description="null for a file or a server that tells none")
     role: str = Field(description="ensemble, student, ...; cascade; file; remote")
-    sha256: str | None = Field(description="of its graph")
+    sha256: str | None = Field(description="of its graph; of a cascade, of its student's")
     accuracy: float | None = Field(description="share of right labels; null without labels")
     accuracy_interval: Interval | None = Field(description="Wilson score interval")
     nll: float | None = Field(description="mean negative log-likelihood in nats; null without labels")
@@ -53,6 +65,7 @@ class ComparedModel(Part):
     confused: list[Confused] | None = Field(description="the most frequent confusions, at most 20")
     label_flips: LabelFlips
     deferred: Fraction | None = Field(description="share of the examples that a cascade passes on; null for others")
+    cascade: CascadeUsed | None = Field(default=None, description="null for others")
     latency_ms: Latency = Field(description="of one row at a time")
     calls: int = Field(description="calls of one row that count")
     batch: Batch
