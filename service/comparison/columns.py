@@ -27,7 +27,7 @@ from service.comparison.schema.speed import (
     TriedBatch,
 )
 from service.comparison.statistics import Blocks
-from service.comparison.subject import Passing
+from service.comparison.subject import Passing, Subject
 from service.comparison.through_http import Asked, arrivals_take_s
 
 SHARES = (0.0, 0.01, *(step / 20 for step in range(1, 20)), 0.97, 0.99, 0.999, 1.0)
@@ -40,6 +40,7 @@ def column(measured: Measured, data: Data, plan: Plan) -> report.ComparedModel:
     """Everything that the report says of one model."""
     subject, single = measured.subject, measured.kept(1)
     batched = measured.kept(plan.batch)
+    deferred = None if subject.passing is None else float(subject.passing.deferred(data.inputs).mean())
     return report.ComparedModel(
         name=subject.name,
         version=subject.version,
@@ -47,7 +48,7 @@ def column(measured: Measured, data: Data, plan: Plan) -> report.ComparedModel:
         sha256=subject.sha256,
         **_quality(measured, data),
         label_flips=measured.flips,
-        deferred=None if subject.passing is None else float(subject.passing.deferred(data.inputs).mean()),
+        deferred=deferred,
         cascade=None if subject.passing is None else _cascade(subject.passing),
         latency_ms=latency(single, plan.seed),
         calls=_calls(single),
@@ -61,7 +62,7 @@ def column(measured: Measured, data: Data, plan: Plan) -> report.ComparedModel:
         cost=_cost(measured, plan),
         parameters=subject.parameters,
         bytes=subject.bytes,
-        multiply_accumulates=subject.multiply_accumulates,
+        multiply_accumulates=_multiply_accumulates(subject, deferred or 0.0),
         provider_asked=subject.provider_asked,
         provider=subject.provider,
         threads=subject.threads,
@@ -78,6 +79,13 @@ def _cascade(passing: Passing) -> report.CascadeUsed:
         threshold=rule.threshold,
         temperature=rule.temperature,
     )
+
+
+def _multiply_accumulates(subject: Subject, deferred: float) -> int | None:
+    """For one example, on average where a cascade passes that share of them on."""
+    if subject.passing is None or subject.multiply_accumulates is None:
+        return subject.multiply_accumulates
+    return round(subject.multiply_accumulates + deferred * subject.passing.multiply_accumulates)
 
 
 def _quality(measured: Measured, data: Data) -> dict[str, Any]:

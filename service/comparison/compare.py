@@ -12,6 +12,7 @@ from service import measures
 from service.comparison import paired, speed, statistics
 from service.comparison.columns import column, estimate
 from service.comparison.data import Data, overlap
+from service.comparison.gains import gains
 from service.comparison.machine import machine
 from service.comparison.measurement import Measured, measure
 from service.comparison.pictures import picture
@@ -29,10 +30,12 @@ def compare(subjects: Sequence[Subject], data: Data, plan: Plan) -> tuple[report
     made of. Raises as `measure` does."""
     began, where = time.perf_counter(), machine()
     measured = measure(subjects, data, plan)
+    models = [column(one, data, plan) for one in measured]
     made = report.Report(
         created=datetime.now(UTC),
-        models=[column(one, data, plan) for one in measured],
+        models=models,
         pairs=[_pair(a, b, data, plan) for a, b in combinations(measured, 2)],
+        cascades=gains(measured, models, data, plan.seed),
         data=_data(subjects, data, plan),
         settings=_settings(subjects, data, plan),
         machine=where,

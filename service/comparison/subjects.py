@@ -55,7 +55,7 @@ def of_repository(directory: Path, models: Sequence[Chosen], device: Device, thr
 
 def _cascade(directory: Path, chosen: Chosen, device: Device, threads: int) -> Subject:
     """A student and its ensemble, as the student's manifest couples them. Its sessions are its own: what a model takes
-    in memory and at the start is that of both."""
+    in memory and at the start is that of both. Its multiply-accumulates are the student's, which every row takes."""
     student = _subject(directory, chosen.student or "", chosen.version, device, threads)
     rule = _model(student).manifest.cascade
     if rule is None:
@@ -72,7 +72,6 @@ def _cascade(directory: Path, chosen: Chosen, device: Device, threads: int) -> S
         passing=Passing(student.place, rule, _model(ensemble).manifest.multiply_accumulates, cascade.deferred),
         parameters=cascade.manifest.parameters,
         bytes=cascade.manifest.bytes,
-        multiply_accumulates=None,  # it depends on the rows
         loaded=_both(student.loaded, ensemble.loaded),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from service.comparison.render.blocks import Block, Cell, Code, Items, Section, Table, Terms, Text, model_cell
 from service.comparison.render.markup import clean
-from service.comparison.render.numbers import NOTHING, figures, size, whole
+from service.comparison.render.numbers import NOTHING, figures, interval, percent, size, whole
 from service.comparison.render.view import View
 from service.comparison.schema.conditions import Machine, Overlap
 from service.comparison.schema.report import CascadeUsed, ComparedModel
@@ -28,7 +28,36 @@ def cost_section(view: View) -> Section:
     )
     if price is not None:
         note += f" The price is of {price:g} an hour."
-    return Section("cost", "Cost", [Table("What predictions take", columns, rows, note)])
+    return Section("cost", "Cost", [Table("What predictions take", columns, rows, note), *_cascades(view)])
+
+
+def _cascades(view: View) -> Iterator[Table]:
+    """What they pass on and what that costs of the model that they ask, as far as it is compared too."""
+    found = {place: model for place, model in enumerate(view.report.models) if model.cascade}
+    if not found:
+        return
+    columns = ("model", "asks", "passes on", "MACs, expected", "of the other's MACs", "of its time, one row")
+    rows = [_passes_on(view, place, model) for place, model in found.items()]
+    note = "Expected: the student's, and at that share the other model's. Of its time: of the mean latency."
+    yield Table("What the cascades save", columns, rows, note, left=2)
+
+
+def _passes_on(view: View, place: int, model: ComparedModel) -> tuple[Cell, ...]:
+    rule, macs = model.cascade, model.multiply_accumulates
+    assert rule is not None
+    mine = (gain for gain in view.report.cascades if (gain.name, gain.version) == (model.name, model.version))
+    gain = next(mine, None)
+    work = None if gain is None else gain.multiply_accumulates_ratio
+    return (
+        model_cell(place, view.names.label(place)),
+        Cell(clean(f"{rule.asks}/{rule.asks_version}")),
+        Cell(NOTHING if model.deferred is None else view.shares.share(model.deferred)),
+        Cell(NOTHING if macs is None else whole(macs)),
+        Cell(NOTHING if work is None else percent(work)),
+        Cell(NOTHING)
+        if gain is None
+        else Cell(percent(gain.time_ratio.value), interval(gain.time_ratio.interval, percent)),
+    )
 
 
 def _cost(view: View, place: int, model: ComparedModel) -> tuple[Cell, ...]:

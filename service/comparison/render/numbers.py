@@ -44,6 +44,11 @@ def interval(ends: Interval | None, form: Format) -> str:
     return "" if ends is None else f"[{form(ends[0])}, {form(ends[1])}]"
 
 
+def percent(ratio: float) -> str:
+    """Three figures: 21.3 %."""
+    return f"{figures(100 * ratio)} %"
+
+
 def inverse(estimate: Estimate) -> Estimate:
     """Of a ratio, the other way round."""
     low, high = estimate.interval

@@ -73,24 +73,19 @@ def _two_by_two(view: View, pair: Pair) -> tuple[Cell, ...]:
 
 
 def _steady(view: View) -> Table:
-    """Whether answers depend on what travels with them; and what a cascade passes on."""
-    cascades = any(model.deferred is not None for model in view.report.models)
-    rows = [tuple(_row(view, place, model, cascades)) for place, model in enumerate(view.report.models)]
-    columns = ("model", "examples", "another label", "batch sizes", *(["passed on"] if cascades else []))
+    """Whether answers depend on what travels with them."""
+    rows = [tuple(_row(view, place, model)) for place, model in enumerate(view.report.models)]
+    columns = ("model", "examples", "another label", "batch sizes")
     note = "An answer should not depend on the rows that travel with it."
-    if cascades:
-        note += " Passed on: the share of the examples that a cascade hands to its second model."
     return Table("Whether a label depends on the size of its batch", columns, rows, note)
 
 
-def _row(view: View, place: int, model: ComparedModel, cascades: bool) -> Iterator[Cell]:
+def _row(view: View, place: int, model: ComparedModel) -> Iterator[Cell]:
     flips = model.label_flips
     yield model_cell(place, view.names.label(place))
     yield Cell(whole(flips.examples))
     yield Cell(whole(flips.flips))
     yield Cell(f"{flips.sizes[0]} and {flips.sizes[1]}")
-    if cascades:
-        yield Cell(NOTHING if model.deferred is None else view.shares.share(model.deferred))
 
 
 def _three(value: float | None) -> str:

@@ -49,6 +49,8 @@ def _sentences(view: View) -> Iterator[Text]:
     for pair in view.report.pairs[:TOLD]:
         said = [] if pair.verdict else [difference(view, pair)]
         yield Text(" ".join([speed(view, pair), *said]))
+    for gain in view.report.cascades:
+        yield Text(gain.text)
     if view.report.pairs and not any(pair.verdict for pair in view.report.pairs):
         yield Text(unjudged(view, view.report.pairs[0]))
 
@@ -86,7 +88,10 @@ def _smaller(a: ComparedModel, b: ComparedModel) -> list[Fact]:
 
 def _models(view: View) -> Table:
     rows = [_model(place, view) for place in range(len(view.report.models))]
-    return Table("The models", ("model", "role", "parameters", "MACs", "on disk", "threads", "provider"), rows, left=2)
+    columns = ("model", "role", "parameters", "MACs", "on disk", "threads", "provider")
+    cascades = any(model.cascade for model in view.report.models)
+    note = "MACs of a cascade: what a row is expected to take at the share that it passes on." if cascades else ""
+    return Table("The models", columns, rows, note, left=2)
 
 
 def _model(place: int, view: View) -> tuple[Cell, ...]:

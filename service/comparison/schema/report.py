@@ -78,7 +78,9 @@ class ComparedModel(Part):
     cost: Cost
     parameters: int | None
     bytes: int | None = Field(description="size of the graph on disk")
-    multiply_accumulates: int | None = Field(description="for one example")
+    multiply_accumulates: int | None = Field(
+        description="for one example; of a cascade, what is expected at the share of the examples that it passes on"
+    )
     provider_asked: str | None
     provider: str | None = Field(description="the onnxruntime provider that ran it")
     threads: int | None = Field(description="threads of its session")
@@ -112,6 +114,24 @@ class Pair(Part):
     http_speed_up: Estimate | None = Field(description="as speed_up, for the whole path of a request")
 
 
+class CascadeGain(Part):
+    """A cascade against the model that it asks."""
+
+    name: str
+    version: int | None
+    asks: str
+    asks_version: int | None
+    deferred: Fraction = Field(description="share of the examples that it passes on")
+    accuracy_difference: Estimate | None = Field(
+        description="accuracy of the cascade minus that of the model that it asks, paired; null without labels"
+    )
+    multiply_accumulates_ratio: float | None = Field(
+        description="of the cascade's for one example, as expected at that share, to those of the model that it asks"
+    )
+    time_ratio: Estimate = Field(description="of their mean latencies, one row at a time: below 1, the cascade wins")
+    text: str = Field(description="all of it in one sentence")
+
+
 class Report(Part):
     """A whole comparison."""
 
@@ -123,6 +143,7 @@ class Report(Part):
     created: AwareDatetime
     models: list[ComparedModel]
     pairs: list[Pair]
+    cascades: list[CascadeGain] = Field(default=[], description="those that are compared with the model that they ask")
     data: DataUsed
     settings: SettingsUsed
     machine: Machine
