@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer does, before anything loads PyTorch
 
 import pytest
 
 from tests.served import Digits, digits_in, train_digits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folder_for_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Comparisons wait for one another by a file there, and test files run side by side. Its name is short, as sockets
+    are made in it too."""
+    tmp_path_factory.getbasetemp()  # which stays where it is
+    with (
+        tempfile.TemporaryDirectory(prefix="sr-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
+        patch.setattr("tempfile.tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,16 @@ It knows how subjects and data are made of what the user has; progress goes to t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from service.comparison.client.address import read_url
 from service.comparison.compare import compare
 from service.comparison.data import Data, sent
+from service.comparison.exclusive import alone
 from service.comparison.measurement import Measured
 from service.comparison.onnx_files import of_files
 from service.comparison.own_data import Examples, draw, fitted, read_examples
@@ -26,10 +28,13 @@ from service.comparison.subject import Subject
 from service.comparison.subjects import of_repository
 from service.comparison.terminal import Terminal
 from service.comparison.through_http import Prepared
-from service.errors import InputError
+from service.errors import BusyError, InputError
 from service.library import Library
 from service.manifest import Manifest
 from service.settings import Settings
+
+LOOK_S = 0.5
+"""How often it looks whether its turn has come."""
 
 Compared = tuple[Report, list[Measured]]
 
@@ -47,8 +52,9 @@ def compare_repository(
         own = None if data is None else partial(_of_manifest, data, label, asked)
         task = start(asked, library, settings, own).task
         del library  # its sessions; those that are compared are made anew
-        subjects = of_repository(directory, task.models, task.device, task.plan.threads)
-        return compare(subjects, task.data, dataclasses.replace(task.plan, tell=terminal.tell))
+        with _turn(terminal):
+            subjects = of_repository(directory, task.models, task.device, task.plan.threads)
+            return compare(subjects, task.data, dataclasses.replace(task.plan, tell=terminal.tell))
 
 
 def compare_files(paths: Sequence[Path], data: Path, label: str, asked: CompareRequest, settings: Settings) -> Compared:
@@ -58,10 +64,11 @@ def compare_files(paths: Sequence[Path], data: Path, label: str, asked: CompareR
     with Terminal() as terminal:
         examples = read_examples(data, None, label=label)
         plan = make_plan(asked, settings)
-        subjects = of_files(paths, examples.inputs, examples.classes, settings.device, plan.threads)
-        found = _data(examples, subjects[0].classes, asked.limit, plan.seed)
-        check_margin(plan, found)
-        return compare(subjects, found, dataclasses.replace(plan, tell=terminal.tell))
+        with _turn(terminal):
+            subjects = of_files(paths, examples.inputs, examples.classes, settings.device, plan.threads)
+            found = _data(examples, subjects[0].classes, asked.limit, plan.seed)
+            check_margin(plan, found)
+            return compare(subjects, found, dataclasses.replace(plan, tell=terminal.tell))
 
 
 def compare_servers(
@@ -95,7 +102,22 @@ def compare_servers(
         found = _data(examples, classes, asked.limit, plan.seed)
         check_margin(plan, found)
         subjects = [_remote_subject(remote, classes, examples) for remote in remotes]
-        return compare(subjects, found, dataclasses.replace(plan, tell=terminal.tell))
+        with _turn(terminal):
+            return compare(subjects, found, dataclasses.replace(plan, tell=terminal.tell))
+
+
+@contextmanager
+def _turn(terminal: Terminal) -> Iterator[None]:
+    """Waits, and says so, until nobody else of this user compares on this machine."""
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(alone())
+                break
+            except BusyError:
+                terminal.say("waiting for another comparison on this machine to end")
+                time.sleep(LOOK_S)
+        yield
 
 
 def _remote_plan(plan: Plan, remotes: Sequence[RemoteModel]) -> Plan:
