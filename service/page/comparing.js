@@ -6,6 +6,7 @@ import { whole } from "./format.js";
 import { History } from "./history.js";
 import { follow, goesOn } from "./job.js";
 import { Lineup } from "./lineup.js";
+import { Own } from "./own.js";
 import { Shown } from "./shown.js";
 
 const NUMBERS = ["margin", "limit", "price_per_hour", "batch", "blocks", "calls", "threads", "rate", "seed"];
@@ -14,6 +15,7 @@ const OPENED = "comparison"; // in the page's address, so that a reload shows it
 export class Comparing {
   constructor() {
     this.lineup = new Lineup();
+    this.own = new Own();
     this.shown = new Shown();
     this.history = new History((job) => this.open(job.id), (job) => this.forgotten(job));
     this.id = null; // of the job that is followed
@@ -30,6 +32,7 @@ export class Comparing {
   /** Which models there are, and which pair is on show: another pair takes the place of what stands in the form. */
   concern({ first, second }, listing) {
     this.lineup.offer(second.model, listing);
+    this.own.concern(second.model);
     const names = [second, first].filter(Boolean).map(({ model, version }) => `${model.name}/${version}`);
     if (names.join() !== this.pair?.join() || !this.lineup.names) this.lineup.take(names);
     this.pair = names;
@@ -47,7 +50,9 @@ export class Comparing {
   async run() {
     say(byId("compare-failure"), null);
     try {
-      const job = await api.compare({ models: this.lineup.names, dataset: "held-out", ...asked() });
+      await this.own.reading;
+      if (this.own.wrong) return say(byId("compare-failure"), this.own.wrong);
+      const job = await api.compare({ models: this.lineup.names, ...asked(), ...this.own.asked });
       this.history.refresh();
       await this.watch(job);
     } catch (error) {
@@ -131,7 +136,7 @@ export class Comparing {
 /** What the form says beside the models; an empty field is left to the service. */
 function asked() {
   const form = new FormData(byId("compare-form"));
-  const number = (name) => (form.get(name) === "" ? null : Number(form.get(name)));
+  const number = (name) => (form.get(name) ? Number(form.get(name)) : null); // one that is disabled is not there
   return { scenarios: form.getAll("scenarios"), ...Object.fromEntries(NUMBERS.map((name) => [name, number(name)])) };
 }
 
