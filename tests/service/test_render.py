@@ -16,6 +16,7 @@ from service.comparison.render.markup import clean, tag
 from service.comparison.render.numbers import figures, p_value, probability, size
 from service.comparison.render.plots.confusion import shade
 from service.comparison.render.plots.tradeoff import Point, frontier
+from service.comparison.render.sentences import headline
 from service.comparison.schema.report import Report
 from tests.reports import FULL, N, made, report
 
@@ -185,6 +186,19 @@ def test_without_a_margin_there_is_no_verdict():
     assert 'class="verdict open"' in html_body(report())
 
 
+def test_a_headline_without_a_margin_says_that_there_is_no_verdict():
+    """And nothing of a difference that was not clear, which is no verdict on anything."""
+    unjudged = "No margin was stated beforehand, so there is no verdict on whether one may stand in for the other."
+    accuracy = "the accuracy of digits-student/1 minus that of digits-ensemble/1 is −1.1 points, 95 % [−3.4, +1.2]."
+    assert (headline(report(margin=None)) or "").endswith(f"On 360 examples {accuracy} {unjudged}")
+    assert (headline(report(margin=1.0)) or "").endswith(accuracy)
+    assert (headline(report(labelled=False)) or "").endswith(
+        "There are no right labels, so nothing says which of the models is the better one."
+    )
+    for it in (report(margin=None), report(margin=1.0)):
+        assert "clear difference" not in markdown(it) + html(it) + str(headline(it))
+
+
 def test_the_faster_one_is_named_and_what_it_costs():
     """In one sentence each, whichever of the two was named first."""
     it = made(margin=None)
@@ -194,8 +208,8 @@ def test_the_faster_one_is_named_and_what_it_costs():
 
     assert (
         "digits-student/1 is 23.3× as fast as digits-ensemble/1, one row at a time (95 % [21.9×, 24.7×]). "
-        "Their accuracy on 360 examples shows no clear difference "
-        "(digits-student/1 minus digits-ensemble/1: −1.1 points, 95 % [−3.4, +1.2])."
+        "On 360 examples the accuracy of digits-student/1 minus that of digits-ensemble/1 is −1.1 points, "
+        "95 % [−3.4, +1.2]."
     ) in told()
     it["pairs"][0]["speed_up"] = {"value": 0.05, "interval": (0.04, 0.0625)}
     it["pairs"][0]["accuracy_difference"] = {"value": -0.03, "interval": (-0.05, -0.01)}

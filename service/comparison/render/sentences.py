@@ -9,9 +9,12 @@ from service.comparison.schema.report import Pair, Report
 
 
 def headline(report: Report) -> str | None:
-    """What the first pair gains in time and loses in accuracy, in two sentences; None without a pair."""
-    view = view_of(report)
-    return f"{speed(view, report.pairs[0])} {difference(view, report.pairs[0])}" if report.pairs else None
+    """What the first pair gains in time and loses in accuracy, in two sentences, and why there is no verdict where
+    there is none; None without a pair."""
+    if not report.pairs:
+        return None
+    view, pair = view_of(report), report.pairs[0]
+    return " ".join([speed(view, pair), difference(view, pair), *([] if pair.verdict else [unjudged(view, pair)])])
 
 
 def speed(view: View, pair: Pair) -> str:
@@ -32,14 +35,15 @@ def _faster(quick: str, slow: str, ratio: Estimate) -> str:
 
 
 def difference(view: View, pair: Pair) -> str:
-    """How much the two differ in accuracy; without labels, how often they agree."""
+    """How much the two differ in accuracy; without labels, how often they agree. Where the interval holds 0, it is left
+    to speak for itself: that they are equal, or nearly, is for a margin to show."""
     a, b = view.names.labels(pair)
     if pair.accuracy_difference is None:
         return f"The two give the same label to {view.shares.share(pair.agreement)} of {_examples(view)}."
     value, ends = pair.accuracy_difference.value, pair.accuracy_difference.interval
     points = f"{view.shares.points(value)} points, 95 % {interval(ends, view.shares.points)}"
     if ends[0] <= 0 <= ends[1]:
-        return f"Their accuracy on {_examples(view)} shows no clear difference ({a} minus {b}: {points})."
+        return f"On {_examples(view)} the accuracy of {a} minus that of {b} is {points}."
     more = "more" if value > 0 else "less"
     return f"{a} is {more} accurate than {b} on {_examples(view)} ({points})."
 
