@@ -55,11 +55,14 @@ def accuracy(predicted_N: Labels, labels_N: Labels) -> Estimate:
 
 
 def wilson(successes: int, total: int) -> Interval:
-    """The Wilson score interval of a proportion; it stays inside [0, 1] and never has width 0."""
+    """The Wilson score interval of a proportion; it stays inside [0, 1] and never has width 0. Of none it begins at 0
+    and of all it ends at 1, exactly: there the two terms are the same number, and rounding would leave a difference."""
     share, z2 = successes / _some(total), Z_95 * Z_95
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    return Interval(
+        0.0 if successes == 0 else max(0.0, centre - half), 1.0 if successes == total else min(1.0, centre + half)
+    )
 
 
 def nll(log_p_NK: Floats, labels_N: Labels) -> float:

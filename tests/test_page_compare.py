@@ -182,7 +182,33 @@ def test_a_comparison_is_followed_and_cancelled(visit: Visit, address: str):
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.locator("#compare-failure")).to_have_text("There is no report: it was cancelled.")
     expect(page.get_by_role("button", name="Compare", exact=True)).to_be_enabled()
-    expect(page.locator("#history-list li").first).to_contain_text("It was cancelled.")
+    row = page.locator("#history-list li").first
+    expect(row).to_contain_text("It was cancelled.")
+    expect(row.get_by_role("button")).to_have_text(["Delete"])
+
+
+def test_a_report_goes_as_soon_as_another_comparison_begins(visit: Visit, address: str):
+    """It would stand below as if it were that one's."""
+    page = visit(address)
+    with_made_up_report(page)
+    page.goto(f"{address}?comparison=made-up")
+    expect(page.locator("#comparison-report h2")).to_have_text("6 models compared")
+    answered(page)
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.locator("#compare-state")).to_have_text("Comparing digits-student/3, digits-ensemble/1.")
+    expect(page.locator("#comparison")).to_be_hidden()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.locator("#compare-failure")).to_have_text("There is no report: it was cancelled.")
+
+
+def test_a_finger_hits_a_box(visit: Visit, address: str):
+    """With its words it is 44 pixels high, on a phone as on a touch screen."""
+    page = answered(visit(address, **PHONE))
+    for label in page.locator("label.check:visible").all():
+        box, own = label.bounding_box(), label.locator("input").bounding_box()
+        assert box is not None
+        assert own is not None
+        assert (box["height"] >= 44, own["width"], own["height"]) == (True, 24, 24)
 
 
 def test_what_is_asked_is_what_the_form_says(visit: Visit, address: str):

@@ -74,6 +74,7 @@ export class Comparing {
 
   async watch(job) {
     this.id = job.id;
+    this.shown.hide(); // the report of another one would pass for this one's
     remember(job.id);
     say(byId("compare-state"), `Comparing ${job.models.join(", ")}.`);
     this.tell(job);

@@ -34,8 +34,9 @@ export class History {
       return it;
     };
     const told = element("p", {}, who, element("small", {}, `${when}. ${inWords(job)}`));
+    const open = { queued: "Follow", running: "Follow", done: "Open" }[job.state]; // of others this row says all there is
     const remove = button(goesOn(job) ? "Cancel" : "Delete", () => this.remove(job));
-    return element("li", {}, told, button(goesOn(job) ? "Follow" : "Open", this.onOpen), remove);
+    return element("li", {}, told, ...(open ? [button(open, this.onOpen)] : []), remove);
   }
 
   async remove(job) {

@@ -43,6 +43,14 @@ def test_the_wilson_interval_is_statsmodels() -> None:
         assert measures.wilson(right, total) == pytest.approx(proportion_confint(right, total, method="wilson"))
 
 
+@pytest.mark.parametrize("total", [1, 3, 10, 100, 360, 10_000, 123_457])
+def test_the_wilson_interval_of_none_begins_at_0_and_of_all_ends_at_1(total: int) -> None:
+    """Exactly: a bound of 3.5e-18 is the rounding of a difference."""
+    none, every = measures.wilson(0, total), measures.wilson(total, total)
+    assert (none.low, every.high) == (0.0, 1.0)
+    assert none.high == pytest.approx(1 - every.low)
+
+
 def test_kl_and_brier_are_scipys_and_numpys() -> None:
     rng = np.random.default_rng(0)
     p, q = (rng.dirichlet(np.ones(4), 20) for _ in range(2))

@@ -112,6 +112,17 @@ def test_every_plot_says_what_it_shows(case: str):
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_no_line_crosses_the_words_of_a_row(case: str):
+    """Where estimates stand below one another, neither the grid nor a margin runs through what they are called."""
+    for svg in ElementTree.fromstring(f"<main>{html_body(known(case))}</main>").iter("svg"):
+        told = [float(text.attrib["y"]) for text in svg.iter("text") if text.get("class") == "told"]
+        lines = [element.attrib for element in svg.iter("line") if element.get("class") in {"grid", "zero", "margin"}]
+        for y in told:
+            assert [it for it in lines if float(it["y1"]) < y + 3 and float(it["y2"]) > y - 11] == []
+        assert not told or lines
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_markdown_fits_a_terminal(case: str):
     """Tables are aligned and no line of ours is wider than 110 columns."""
     text = markdown(known(case))

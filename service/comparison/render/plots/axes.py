@@ -45,6 +45,13 @@ class Tick(NamedTuple):
     text: str
 
 
+class Band(NamedTuple):
+    """A part of a plot's height in which lines are drawn."""
+
+    top: float
+    bottom: float
+
+
 def log_axis(values: Iterable[float], start: float, end: float) -> Axis:
     """Logarithmic, with room at both ends."""
     some = list(values)
@@ -93,6 +100,11 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     return tag("line", {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": kind})
 
 
+def upright(x: float, bands: Sequence[Band], kind: str) -> Markup:
+    """A vertical line, as far as the bands go."""
+    return join([line(x, band.top, x, band.bottom, kind) for band in bands])
+
+
 def words(x: float, y: float, text: str, kind: str = "", anchor: str | None = None, **more: str) -> Markup:
     """Text in a plot."""
     return tag("text", {"x": x, "y": y, "class": kind or None, "text-anchor": anchor, **more}, text)
@@ -103,9 +115,10 @@ def path(points: Sequence[tuple[float, float]], kind: str) -> Markup:
     return tag("polyline", {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points), "class": kind})
 
 
-def below(axis: Axis, ticks: Sequence[Tick], top: float, bottom: float, title: str) -> Markup:
-    """A horizontal axis under a plot, with its grid."""
-    parts = [line(axis.at(tick.value), top, axis.at(tick.value), bottom, "grid") for tick in ticks]
+def below(axis: Axis, ticks: Sequence[Tick], bands: Sequence[Band], title: str) -> Markup:
+    """A horizontal axis under a plot, with its grid in each of these bands, the last of which ends where it lies."""
+    parts = [upright(axis.at(tick.value), bands, "grid") for tick in ticks]
+    bottom = bands[-1].bottom
     parts += [words(axis.at(tick.value), bottom + 15, tick.text, "tick", "middle") for tick in ticks]
     middle = (axis.start + axis.end) / 2
     return join([*parts, words(middle, bottom + 32, title, "axis", "middle")])

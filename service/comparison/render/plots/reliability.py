@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from service.comparison.render.markup import Markup, join, tag
 from service.comparison.render.numbers import whole
-from service.comparison.render.plots.axes import LEFT, RIGHT, Axis, Tick, below, beside, line, path, svg, words
+from service.comparison.render.plots.axes import LEFT, RIGHT, Axis, Band, Tick, below, beside, line, path, svg, words
 from service.comparison.render.plots.series import look
 from service.comparison.schema.quality import ReliabilityBin
 from service.measures import wilson
@@ -26,7 +26,7 @@ def reliability_plot(title: str, index: int, bins: Sequence[ReliabilityBin]) -> 
         " ".join(_told(bin_) for bin_ in bins),
         HEIGHT,
         beside(y, TENTHS, LEFT, RIGHT, "right"),
-        below(x, TENTHS, TOP, COUNTS, "confidence"),
+        below(x, TENTHS, [Band(TOP, COUNTS)], "confidence"),
         *(_bar(index, bin_, x, y) for bin_ in bins),
         path([(x.start, y.start), (x.end, y.end)], "diagonal"),
         words(2, COUNTS - 4, "count", "tick"),

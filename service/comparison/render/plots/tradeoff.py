@@ -12,6 +12,7 @@ from service.comparison.render.plots.axes import (
     LEFT,
     RIGHT,
     Axis,
+    Band,
     below,
     beside,
     line,
@@ -63,8 +64,7 @@ def tradeoff_plot(points: Sequence[Point], shares: Shares, unit: TimeUnit) -> Ma
         below(
             x,
             log_ticks(x, lambda ms: plain(ms * unit.per_ms)),
-            TOP,
-            BOTTOM,
+            [Band(TOP, BOTTOM)],
             f"median latency of one row in {unit.name}, logarithmic",
         ),
         beside(y, linear_ticks(y, lambda value: f"{100 * value:.4g} %"), LEFT, RIGHT, "accuracy"),
