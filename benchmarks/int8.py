@@ -37,7 +37,8 @@ from service.comparison import speed
 from service.comparison.statistics import Seconds, mean, speed_up
 from service.comparison.subject import Answering
 from service.machine import processor, usable_cpus
-from service.model import Prediction, open_session
+from service.model import Prediction
+from service.session import open_session
 from trainer.ensemble import Single
 from trainer.export import to_onnx
 from trainer.networks import Normalise, Stack

@@ -25,7 +25,7 @@ from service.comparison.arguments import add_arguments
 from service.errors import SettingsError, StillroomError
 from service.front import keys
 from service.front.server import serve_alone, serve_with_workers
-from service.model import open_session
+from service.session import open_session
 from service.settings import Settings, flag_of, help_of, read_settings
 from service.tracing import check_traces
 

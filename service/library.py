@@ -15,7 +15,8 @@ from typing import TypeVar
 from service.cascade import Cascade, Found, find_cascades
 from service.errors import BusyError, ModelError, NotFoundError, SettingsError
 from service.machine import give_back_memory
-from service.model import Device, Model, load_model
+from service.model import Model, load_model
+from service.session import Device
 from service.shelf import Key, Refusal, Shelf, fingerprint_of
 from service.words import short
 

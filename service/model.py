@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -20,16 +19,13 @@ from service.errors import ModelError, SettingsError
 from service.inputs.hmm import WordModels, read_word_models
 from service.inputs.spoken import word_log_p
 from service.manifest import GRAPH, WORD_MODELS, Manifest, read_checked, read_manifest
+from service.session import Device, check_graph, open_session
 
-Device = Literal["auto", "cpu", "cuda"]
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 OUTPUTS = ["probabilities", "logits"]
 QUICK_S = 0.001
 CANARY_ROWS = 16
-TINY = '<ir_version: 8, opset_import: ["": 17]> tiny (float[B, 8] x) => (float[B, B] y) { y = Gemm<transB = 1>(x, x) }'
 SMALL = 5_000_000
 """Multiply-accumulates of one row up to which a second thread costs more than it saves."""
-STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 
 class Prediction(NamedTuple):
@@ -155,77 +151,6 @@ def open_model(stored: Stored, *, device: Device, threads: int, spin: bool = Fal
     outputs = len(manifest.classes if words is None else words.log_prior)
     _check_interface(session, place, manifest.input.graph_shape, outputs)
     return Model(manifest, session, words)
-
-
-def check_graph(graph: bytes, place: str) -> None:
-    """Refuses a graph that could reach outside its bytes or whose cost its size does not bound.
-
-    That is: external data, operators of other domains than the standard ones, control flow (any nested graph), and
-    functions of its own. Raises ModelError.
-    """
-    try:
-        proto = onnx.load_model_from_string(graph)
-    except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
-        raise ModelError(f"{place}: {GRAPH} is not an ONNX graph: {error}") from error
-    tensors = list(proto.graph.initializer)
-    sparse = list(proto.graph.sparse_initializer)
-    for node in proto.graph.node:
-        if node.domain not in STANDARD_DOMAINS:
-            raise ModelError(f"{place}: operator {node.op_type} is of domain {node.domain!r}, expected a standard one")
-        for attribute in node.attribute:
-            if attribute.HasField("g") or attribute.graphs:
-                raise ModelError(f"{place}: operator {node.op_type} holds a nested graph: control flow is refused")
-            tensors += [attribute.t, *attribute.tensors]
-            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
-    tensors += [part for tensor in sparse for part in (tensor.values, tensor.indices)]
-    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors):
-        raise ModelError(f"{place}: {GRAPH} keeps weights in other files; a model is one file")
-    if proto.functions:
-        raise ModelError(f"{place}: {GRAPH} defines functions of its own, expected standard operators")
-
-
-def open_session(graph: bytes, *, device: Device, threads: int, spin: bool = False) -> onnxruntime.InferenceSession:
-    """A session over the bytes of a graph. Its threads may `spin` while it runs, to be quicker at the next operator.
-
-    After a run they never do: they would slow whatever else runs.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.add_session_config_entry("session.dynamic_block_base", "4")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(graph, options, providers=providers(device))
-    got = session.get_providers()[0]
-    if device == "cuda" and got != CUDA:
-        # onnxruntime falls back without a word where the CUDA libraries do not load.
-        raise SettingsError(f"asked for cuda, got {got}: onnxruntime could not start CUDA; use --device cpu or auto")
-    return session
-
-
-def start_runtime(device: Device, threads: int, rows: int) -> None:
-    """Asks a tiny graph for one row and for so many, so that what onnxruntime takes for its own start in a process is
-    not that of the model which is loaded next. Raises SettingsError as `open_session` does."""
-    tiny = onnx.parser.parse_model(TINY).SerializeToString()
-    session = open_session(tiny, device=device, threads=threads)
-    for count in (1, rows):
-        session.run(None, {"x": np.zeros((count, 8), np.float32)})
-
-
-def providers(device: Device) -> Sequence[str]:
-    """The providers to ask for. Raises SettingsError where CUDA is asked for and onnxruntime was built without."""
-    available = onnxruntime.get_available_providers()
-    if device == "cuda" and CUDA not in available:
-        raise SettingsError(
-            f"asked for cuda, but this onnxruntime has {', '.join(available)}: "
-            "install the gpu extra (make run ACCELERATOR=gpu) or use --device cpu"
-        )
-    if device == "cpu" or CUDA not in available:
-        return [CPU]
-    onnxruntime.preload_dlls()  # finds the CUDA and cuDNN wheels beside onnxruntime
-    return [CUDA, CPU]
 
 
 def _check_interface(session: onnxruntime.InferenceSession, place: str, shape: tuple[int, ...], classes: int) -> None:

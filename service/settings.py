@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from service.errors import SettingsError
 from service.log import LogFormat
 from service.machine import usable_cpus
-from service.model import Device
+from service.session import Device
 
 PREFIX = "STILLROOM_"
 

@@ -60,7 +60,7 @@ def test_only_the_check_of_a_graph_imports_onnx_in_the_service():
     """The service trusts onnxruntime with graphs; onnx is there to check one before it is trusted, and to read files of
     any origin, which the command line compares and the trainer distils."""
     files = {path for path, name in imports("service") if name.split(".")[0] == "onnx"}
-    assert {path.name for path in files if path.parent.name != "foreign"} == {"model.py"}
+    assert {path.name for path in files if path.parent.name != "foreign"} == {"session.py"}
 
 
 def test_nobody_imports_pickle():

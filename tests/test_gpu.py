@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from service.model import CUDA, load_model
+from service.model import load_model
+from service.session import CUDA
 from tests.repositories import write_model
 from trainer.fit import Examples, fit
 from trainer.losses import cross_entropy

@@ -18,7 +18,7 @@ from torch import nn
 from service import measures
 from service.manifest import Combination, Role
 from service.measures import Estimate, Interval
-from service.model import open_session
+from service.session import open_session
 from trainer.data.split import Part
 from trainer.ensemble import predict
 from trainer.export import Exported

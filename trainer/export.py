@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from service import measures
-from service.model import open_session
+from service.session import open_session
 from trainer.ensemble import predict
 from trainer.errors import ExportError
 from trainer.networks import parameters

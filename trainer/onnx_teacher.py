@@ -21,7 +21,7 @@ from service.foreign.counts import multiply_accumulates, parameters
 from service.foreign.labels import labels_of
 from service.foreign.wrap import Choice, Source, build, read_source
 from service.measures import FLOOR
-from service.model import open_session
+from service.session import open_session
 from trainer.errors import ExportError
 from trainer.export import TOLERANCE, Exported, cpu_milliseconds
 

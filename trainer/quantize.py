@@ -21,7 +21,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from service import measures
 from service.measures import Estimate
-from service.model import open_session
+from service.session import open_session
 from trainer.data.split import Part
 from trainer.errors import ExportError
 from trainer.export import Exported, cpu_milliseconds

@@ -14,7 +14,7 @@ import numpy as np
 
 from service import measures
 from service.manifest import Manifest
-from service.model import open_session
+from service.session import open_session
 from trainer.candidates import Candidate, table, write_candidates
 from trainer.display import Display
 from trainer.ensemble import Single

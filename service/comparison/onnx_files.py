@@ -17,7 +17,8 @@ from service.errors import ModelError
 from service.foreign.answers import wrap
 from service.foreign.counts import multiply_accumulates, parameters
 from service.foreign.open import declared_classes, expect_classes
-from service.model import OUTPUTS, Device, Prediction, open_session, start_runtime
+from service.model import OUTPUTS, Prediction
+from service.session import Device, open_session, start_runtime
 
 PROOF = 100
 """Examples from which it is read off what a file's outputs are."""

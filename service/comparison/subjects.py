@@ -21,7 +21,8 @@ from service.errors import ModelError
 from service.held_out import read_train_hashes
 from service.machine import give_back_memory, resident
 from service.manifest import GRAPH
-from service.model import Device, Model, canary, open_model, read_stored, start_runtime
+from service.model import Model, canary, open_model, read_stored
+from service.session import Device, start_runtime
 
 Made = TypeVar("Made", bound=Answering)
 RESIDENT_ROWS = 64

@@ -33,7 +33,7 @@ from service.comparison.statistics import Seconds
 from service.comparison.subject import Subject
 from service.comparison.subjects import Chosen, of_repository
 from service.errors import StillroomError
-from service.model import Device
+from service.session import Device
 
 NICER = 5
 

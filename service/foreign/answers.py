@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from service.errors import ModelError
 from service.foreign.labels import column_order, labels_of
 from service.foreign.wrap import FLOATS, INTEGERS, Choice, Kind, Source, build, describe, read_source, shape_text
-from service.model import open_session
+from service.session import open_session
 
 Floats = NDArray[np.floating]
 SUM_TOLERANCE = 1e-3  # float16 rows sum to 1 within that

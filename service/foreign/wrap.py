@@ -18,7 +18,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from service.errors import ModelError
 from service.measures import FLOOR
-from service.model import check_graph
+from service.session import check_graph
 
 Kind = Literal["probabilities", "logits", "column"]
 

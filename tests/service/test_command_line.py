@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 
 from service.__main__ import PROBE, listen, main
 from service.app import create_app
-from service.model import open_session
+from service.session import open_session
 from service.settings import Settings
 from tests.repositories import examples, known_probabilities, write_model
 

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import ModelError, SettingsError
 from service.manifest import GRAPH
-from service.model import CPU, load_model, open_session, providers
+from service.model import load_model
+from service.session import CPU, open_session, providers
 from tests.repositories import DIGITS, examples, known_logits, known_probabilities, linear_graph, write_model
 
 LINEAR = linear_graph((8, 8), 10, 0)

@@ -17,7 +17,8 @@ from service.manifest import (
     write_manifest,
 )
 from service.measures import FLOOR
-from service.model import check_graph, load_model, open_session
+from service.model import load_model
+from service.session import check_graph, open_session
 from trainer.combination import combine
 from trainer.combined import Combined, Voting, votes_on
 from trainer.export import Exported, export

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from service.model import check_graph
+from service.session import check_graph
 from tests.trainer.conftest import ROOT
 from trainer.ensemble import Ensemble, Single
 from trainer.errors import ExportError

@@ -24,7 +24,7 @@ from service.errors import ModelError
 from service.foreign.answers import wrap
 from service.foreign.counts import multiply_accumulates, parameters
 from service.measures import FLOOR
-from service.model import check_graph
+from service.session import check_graph
 from trainer.errors import ExportError
 from trainer.onnx_teacher import OnnxTeacher, prove, read_teacher
 

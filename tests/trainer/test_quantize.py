@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from service import measures
-from service.model import check_graph, open_session
+from service.session import check_graph, open_session
 from trainer.data.split import Part
 from trainer.ensemble import Ensemble, Single
 from trainer.errors import ExportError
