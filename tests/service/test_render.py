@@ -230,6 +230,11 @@ def test_the_faster_one_is_named_and_what_it_costs():
     ) in told()
     it["pairs"][0]["speed_up"] = {"value": 1.02, "interval": (0.98, 1.06)}
     assert "are about as fast as each other (1.02×, 95 % [0.980×, 1.06×])." in told()
+    it["pairs"][0]["speed_up"] = {"value": 2.02, "interval": (0.82, 4.58)}
+    assert (
+        "Which of digits-student/1 and digits-ensemble/1 is the faster one row at a time is not shown (2.02×, "
+        "95 % [0.820×, 4.58×])."
+    ) in told()
 
 
 def test_names_labels_and_addresses_of_strangers_stay_text():

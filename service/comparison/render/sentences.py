@@ -7,6 +7,9 @@ from service.comparison.render.view import View, view_of
 from service.comparison.schema.part import Estimate
 from service.comparison.schema.report import Pair, Report
 
+ALIKE = 1.1
+"""A ratio of speeds whose whole interval is nearer to 1 than that is called none."""
+
 
 def headline(report: Report) -> str | None:
     """What the first pair gains in time and loses in accuracy, in two sentences, and why there is no verdict where
@@ -23,7 +26,9 @@ def speed(view: View, pair: Pair) -> str:
     low, high = pair.speed_up.interval
     if low <= 1 <= high:
         ratio = f"{times(pair.speed_up.value)}, 95 % {interval(pair.speed_up.interval, times)}"
-        return f"One row at a time, {a} and {b} are about as fast as each other ({ratio})."
+        if 1 / ALIKE <= low and high <= ALIKE:
+            return f"One row at a time, {a} and {b} are about as fast as each other ({ratio})."
+        return f"Which of {a} and {b} is the faster one row at a time is not shown ({ratio})."
     if pair.speed_up.value < 1:
         return _faster(b, a, inverse(pair.speed_up))
     return _faster(a, b, pair.speed_up)
