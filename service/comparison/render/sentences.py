@@ -26,7 +26,7 @@ def speed(view: View, pair: Pair) -> str:
     low, high = pair.speed_up.interval
     if low <= 1 <= high:
         ratio = f"{times(pair.speed_up.value)}, 95 % {interval(pair.speed_up.interval, times)}"
-        if 1 / ALIKE <= low and high <= ALIKE:
+        if low >= 1 / ALIKE and high <= ALIKE:
             return f"One row at a time, {a} and {b} are about as fast as each other ({ratio})."
         return f"Which of {a} and {b} is the faster one row at a time is not shown ({ratio})."
     if pair.speed_up.value < 1:
