@@ -7,6 +7,7 @@ It knows how they are trained, not which rows there are. Legend: N recordings.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from trainer.answers import teacher_of
 from trainer.ensemble import predict
-from trainer.fit import Examples
+from trainer.fit import Examples, Loss
 from trainer.objectives import Distilling, hard
+from trainer.recipe import Training
 from trainer.reproduce.acoustic import Acoustic
 from trainer.reproduce.lab import only
 from trainer.reproduce.rows import Measured
@@ -35,9 +37,18 @@ class Few:
     def all_data(self) -> Measured:
         """The first members, on what they were trained on too."""
         networks = self.acoustic.members.networks[: self.plan.seeds]
-        heard = [heard.frames for heard in self.acoustic.members_heard[: self.plan.seeds]]
         train = [_accuracy(network, self.lab.workshop.train) for network in networks]
-        return heard, {"train": train, "recordings": len(self.acoustic.speech.said[0].words_N)}
+        return self._of_all, {"train": train, "recordings": len(self.acoustic.speech.said[0].words_N)}
+
+    @cached_property
+    def _of_all(self) -> list[float]:
+        return self._test_frames(self.acoustic.members.networks[: self.plan.seeds])
+
+    @cached_property
+    def _validation(self) -> Examples:
+        """Every eighth frame: all of them would take longer in each epoch than the few that are learnt."""
+        whole = self.lab.workshop.validation
+        return only(whole, torch.arange(0, len(whole.labels), 8))
 
     def of(self, share: float, *, soft: bool) -> Measured:
         """Networks of a share of the recordings; soft targets are of one member, which was trained on all of them."""
@@ -47,14 +58,14 @@ class Few:
 
     def _of(self, share: float, soft: bool) -> Measured:
         settings, student = self.plan.of_few[share]
+        asked: Training = student if soft else settings
+        loss: Loss = Distilling(student) if soft else hard
         networks, train = [], []
         for seed in range(self.plan.seeds):
             examples, title = self._few(share, seed), f"few-{share:g}-{seed}"
             if soft:
                 examples = examples._replace(log_teacher=self._member_targets(share, seed, examples))
-                trained = self.lab.train(title, student, [FIRST + seed], Distilling(student), examples)
-            else:
-                trained = self.lab.train(title, settings, [FIRST + seed], hard, examples)
+            trained = self.lab.train(title, asked, [FIRST + seed], loss, examples, validation=self._validation)
             networks.append(trained.networks[0])
             train.append(_accuracy(trained.networks[0], examples))
         return self._test_frames(networks), {"train": train, "recordings": len(self._recordings(share, 0))}
@@ -86,10 +97,9 @@ class Few:
     def recovered(self) -> Measured:
         """(soft - hard) / (all - hard) of each seed, at the largest share of the recordings; at the others in the
         details."""
-        every = [heard.frames for heard in self.acoustic.members_heard[: self.plan.seeds]]
         found = {}
         for share in self.plan.of_few:
-            kinds = zip(self.of(share, soft=True)[0], self.of(share, soft=False)[0], every, strict=True)
+            kinds = zip(self.of(share, soft=True)[0], self.of(share, soft=False)[0], self._of_all, strict=True)
             found[f"{100 * share:g}"] = [100.0 * (soft - hard) / (whole - hard) for soft, hard, whole in kinds]
         return found[f"{100 * max(self.plan.of_few):g}"], {"by_percent_of_recordings": found}
 
