@@ -81,7 +81,7 @@ class Batcher:
         if line is None:
             line = self._lines[model] = _Line(model, self._statistics.of(model), asyncio.get_running_loop())
             line.loop.call_soon(self._next, line)
-        elif line.rows and line.rows + len(inputs) > self._max_queue:
+        elif line.rows and line.rows + len(inputs) > model.manifest.input.rows_of(self._max_queue):
             self._statistics.failed(model, "full", 0.0)
             raise BusyError(f"{line.rows} rows wait for {model.place} already: it is too busy, try again")
         line.add(job)
@@ -89,7 +89,8 @@ class Batcher:
 
     def _next(self, line: _Line) -> None:
         """Runs the next batch of a model, or leaves it where nothing waits."""
-        batch = line.take(self._max_batch, partial(self._is_wanted, line.model))
+        most = line.model.manifest.input.rows_of(self._max_batch)
+        batch = line.take(most, partial(self._is_wanted, line.model))
         if not batch:
             del self._lines[line.model]
             return

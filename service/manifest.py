@@ -21,6 +21,10 @@ GRAPH = "model.onnx"
 HELD_OUT = "held-out.npz"
 TRAIN_HASHES = "train-hashes.npy"
 WORD_MODELS = "hmm.npz"
+MOST_FRAMES = 6_000
+"""A minute."""
+RECORDING = 32
+"""Rows that a recording counts as: each of its frames is a row of the graph."""
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,127}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -52,9 +56,10 @@ class AudioSpec(Frozen):
     The graph sees one frame at a time, with `before` frames before it and `after` behind it.
     """
 
-    rate: Annotated[int, Field(ge=4_000, le=48_000)]
-    before: Annotated[int, Field(ge=0)]
-    after: Annotated[int, Field(ge=0)]
+    rate: Annotated[int, Field(ge=4_000, le=48_000, multiple_of=200)]
+    """25 and 10 ms are whole numbers of samples."""
+    before: Annotated[int, Field(ge=0, le=100)]
+    after: Annotated[int, Field(ge=0, le=100)]
 
 
 class InputSpec(Frozen):
@@ -74,6 +79,8 @@ class InputSpec(Frozen):
             raise ValueError(f"an image is [height, width], got shape {list(self.shape)}")
         if self.audio is not None and (len(self.shape) != 2 or self.image is not None):
             raise ValueError(f"a recording is [frames, filters] and no image, got shape {list(self.shape)}")
+        if self.audio is not None and self.shape[0] > MOST_FRAMES:
+            raise ValueError(f"a recording has at most {MOST_FRAMES} frames, got shape {list(self.shape)}")
         return self
 
     @property
@@ -82,6 +89,10 @@ class InputSpec(Frozen):
         if self.audio is None:
             return self.shape
         return self.audio.before + 1 + self.audio.after, self.shape[1]
+
+    def rows_of(self, most: int) -> int:
+        """How many examples may be taken where so many ordinary rows may: a recording is as much work as RECORDING."""
+        return most if self.audio is None else max(1, most // RECORDING)
 
     @property
     def size(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from service.inputs.audio import read_samples
 from tests.listeners import WORDS, write_listener
 from tests.page import PHONE, SKIP, Visit, chromium, serve, visits
 from tests.recordings import encoded, tone, tune
+from tests.repositories import write_model
 
 pytestmark = SKIP
 
@@ -124,3 +126,24 @@ def test_it_fits_a_phone(visit: Visit, address: str):
     page = visit(address, **PHONE)
     expect(page.locator("#record")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_other_models_may_be_chosen_while_it_listens(visit: Visit, tmp_path: Path):
+    """The recording goes, and the microphone can be used again."""
+    ensemble = write_listener(tmp_path, "tunes-ensemble", role="ensemble")
+    write_listener(tmp_path, teacher=ensemble, created=datetime(2027, 1, 1, tzinfo=UTC))
+    write_model(tmp_path, "digits-student")
+    with serve(tmp_path) as url:
+        page = visit(url, permissions=["microphone"])
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.get_by_role("button", name="Say a word").click()
+        expect(page.locator("#speaking-note")).to_have_text("Listening…")
+        page.locator("#cards .second select").select_option("digits-student")
+        expect(page.locator("#drawing")).to_be_visible()
+        expect(page.locator("#speaking")).to_be_hidden()
+        page.locator("#cards .second select").select_option("tunes-student")
+        expect(page.get_by_role("button", name="Say a word")).to_have_attribute("aria-pressed", "false")
+        page.get_by_role("button", name="Say a word").click()
+        expect(page.locator("#speaking-note")).to_have_text("Heard: what you said.")
+        assert problems == []

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -103,13 +103,18 @@ def multiply_accumulates(module: nn.Module, shape: tuple[int, ...]) -> int:
 def cpu_milliseconds(graph: bytes, example: NDArray[np.float32], budget_s: float = 0.5) -> float:
     """The median time of one row [1, ...] on one CPU thread, in ms; the first half of `budget_s` warms up."""
     session = open_session(graph, device="cpu", threads=1)
+    return milliseconds(lambda: session.run(None, {"input": example}), budget_s)
+
+
+def milliseconds(run: Callable[[], object], budget_s: float = 0.5) -> float:
+    """The median time of a run, in ms; the first half of `budget_s` warms up."""
     samples: list[float] = []
     for _ in range(2):  # the first round warms up
         samples.clear()
         end = time.perf_counter() + budget_s / 2
         while time.perf_counter() < end or len(samples) < 3:
             start = time.perf_counter()
-            session.run(None, {"input": example})
+            run()
             samples.append(time.perf_counter() - start)
     return float(np.median(samples)) * 1000.0
 

@@ -29,6 +29,7 @@ from trainer.recipe import Recipe, StudentTable
 from trainer.runs import open_run, run_name
 from trainer.specialise import specialise
 from trainer.speech.corpus import CORPORA
+from trainer.speech.frames import Speech
 from trainer.stages import Task, Trained, Workshop, examples, spread, tasks_of, train_networks
 from trainer.teachers import Tutor, given_teacher, trained_teacher
 from trainer.views import NumberedViews, affine_views
@@ -181,11 +182,16 @@ def student_views(recipe: Recipe, split: Split) -> NumberedViews | None:
 
 
 def check_views(recipe: Recipe, split: Split) -> None:
-    """Raises RecipeError where a recipe would move images and the data are none."""
+    """Raises RecipeError where a recipe would move images and the data are none, or have specialists for states."""
     asked: dict[str, int] = {"views": recipe.views}
     for name, table in (("ensemble", recipe.ensemble), ("student", recipe.student)):
         asked |= {f"{name}.jitter": table.jitter, f"{name}.distort": table.distort}
     keys = [f"{key} = {str(value).lower()}" for key, value in asked.items() if value]
+    if isinstance(split, Speech) and recipe.specialists is not None:
+        raise RecipeError(
+            f"recipe {recipe.name}: [specialists] are of classes, and those of {split.name} are states of words: "
+            "expected no such table"
+        )
     if keys and split.image is None:
         raise RecipeError(
             f"recipe {recipe.name}: {' and '.join(keys)} would move images, but the examples of {split.name} are none: "

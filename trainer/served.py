@@ -14,19 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import measures
+from service.inputs.filterbanks import SHIFT_MS
 from service.inputs.hmm import WordModels, save_word_models
-from service.inputs.spoken import padded
+from service.inputs.spoken import padded, word_log_p
 from service.manifest import WORD_MODELS, AudioSpec, InputSpec, Role
+from service.session import open_session
 from trainer.data.split import Part, Split
 from trainer.evaluate import Contender, Results, judge, through_graph
-from trainer.export import cpu_milliseconds
+from trainer.export import milliseconds
 from trainer.speech.corpus import RATE
-from trainer.speech.features import Spoken
+from trainer.speech.features import LONGEST_S, Spoken
 from trainer.speech.frames import AFTER, BEFORE, Speech
 from trainer.speech.words import calibrated, word_scores
 
-FRAMES = 300
-"""Of the longest recording that is served: 3 s."""
+FRAMES = round(1000 * LONGEST_S / SHIFT_MS)
+"""Of the longest recording that is served."""
 
 
 class Served(NamedTuple):
@@ -75,7 +77,7 @@ def _words(speech: Speech, contenders: Sequence[Contender], teacher: Role) -> As
     audio = InputSpec(shape=test.inputs.shape[1:], audio=AudioSpec(rate=RATE, before=BEFORE, after=AFTER))
     models = {contender.label: _calibrated(speech, contender) for contender in contenders}
     log_p = {contender.label: _word_log_p(speech, contender, models[contender.label]) for contender in contenders}
-    each = [_of_a_recording(speech, contender) for contender in contenders]
+    each = [_of_a_recording(speech, contender, audio, models[contender.label]) for contender in contenders]
     served = {
         label: Served(speech.corpus.words, audio, test, train_inputs, {WORD_MODELS: save_word_models(found)})
         for label, found in models.items()
@@ -94,12 +96,18 @@ def _word_log_p(speech: Speech, contender: Contender, models: WordModels) -> NDA
     return measures.log_softmax(word_scores(models, logits_FS, speech.said[2].lengths))
 
 
-def _of_a_recording(speech: Speech, contender: Contender) -> Contender:
-    """With the multiplications and the time of a recording of the mean length, without other networks like it."""
-    frames = round(float(np.mean(speech.said[2].lengths)))
-    exported = contender.exported
-    some = speech.test.inputs[:frames]
-    whole = exported._replace(
-        multiply_accumulates=frames * exported.multiply_accumulates, cpu_ms=cpu_milliseconds(exported.graph, some)
-    )
+def _of_a_recording(speech: Speech, contender: Contender, takes: InputSpec, models: WordModels) -> Contender:
+    """With the multiplications of a recording of the mean length, and the time that it takes from its frames to its
+    word, without other networks like it."""
+    exported, lengths = contender.exported, speech.said[2].lengths
+    frames = round(float(np.mean(lengths)))
+    typical = speech.said[2].frames[int(np.abs(lengths - frames).argmin())]
+    example = padded([typical], FRAMES)
+    session = open_session(exported.graph, device="cpu", threads=1)
+
+    def answer() -> None:
+        assert takes.audio is not None
+        word_log_p(lambda windows: session.run(["logits"], {"input": windows})[0], example, takes.audio, models)
+
+    whole = exported._replace(multiply_accumulates=frames * exported.multiply_accumulates, cpu_ms=milliseconds(answer))
     return contender._replace(exported=whole, alike=[])

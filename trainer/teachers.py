@@ -26,6 +26,7 @@ from trainer.models import proof_inputs
 from trainer.objectives import hard
 from trainer.onnx_teacher import OnnxTeacher, read_teacher
 from trainer.recipe import Recipe
+from trainer.speech.frames import Speech
 from trainer.stages import Workshop, train_networks
 from trainer.views import Distorting, Jittered
 
@@ -53,9 +54,10 @@ def given_teacher(workshop: Workshop, recipe: Recipe, recipe_dir: Path) -> Tutor
     if recipe.teacher is None:
         return None
     path = recipe_dir / os.path.expanduser(recipe.teacher)  # noqa: PTH111 - Path's raises where there is no such user
-    classes = workshop.split.classes
+    split, classes = workshop.split, workshop.split.classes
     if path.is_dir():
-        check_classes(load_model(path, device="cpu").manifest, classes)
+        served = split.corpus.words if isinstance(split, Speech) else classes
+        check_classes(load_model(path, device="cpu").manifest, served)
         path = path / GRAPH
     with workshop.display.stage("teacher", 1):
         exported = read_teacher(path, proof_inputs(workshop.split), classes)

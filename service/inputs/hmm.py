@@ -126,6 +126,7 @@ def read_word_models(raw: bytes, place: str) -> WordModels:
     shapes = {array.shape for array in arrays.values()}
     states = next(iter(arrays.values())).size - 1
     sound = words.ndim == 1 and words.dtype.kind == "U" and len(words) and scale.ndim == 0
+    sound = sound and {array.dtype.kind for array in (*arrays.values(), scale)} <= {"f", "i"}
     if not sound or shapes != {(states + 1,)} or not states or states % len(words):
         raise ModelError(
             f"{place}: holds words {list(words.shape)} and arrays {sorted(map(list, shapes))}, expected W words and "
@@ -134,4 +135,6 @@ def read_word_models(raw: bytes, place: str) -> WordModels:
     prior, stay, leave = (np.asarray(array, dtype=np.float32) for array in arrays.values())
     if not all(np.isfinite(array).all() for array in (prior, stay, leave, scale)) or scale <= 0:
         raise ModelError(f"{place}: holds numbers that are not finite, or a scale that is not above 0")
+    if any((array > 0).any() for array in (prior, stay, leave)):
+        raise ModelError(f"{place}: holds logarithms above 0, expected those of probabilities")
     return WordModels(tuple(map(str, words)), prior, stay, leave, float(scale))

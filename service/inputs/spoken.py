@@ -18,6 +18,9 @@ from service.manifest import AudioSpec
 AT_ONCE = 16
 """Recordings whose windows are in memory at one time."""
 
+LOUDEST = 1e3
+"""Log energies are far within; of numbers far beyond a network may make none."""
+
 Frames = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Windows [N, ...] -> logits of the states [N, S]."""
 
@@ -32,6 +35,7 @@ def word_log_p(
 
 def _block(frames: Frames, inputs_BTF: NDArray[np.float32], audio: AudioSpec, words: WordModels) -> NDArray[np.float32]:
     lengths_B = np.maximum(lengths(inputs_BTF), words.shortest)
+    inputs_BTF = inputs_BTF.clip(-LOUDEST, LOUDEST)
     there = [frames_TF[:length] for frames_TF, length in zip(inputs_BTF, lengths_B, strict=True)]
     cut = [windows(frames_TF, audio.before, audio.after) for frames_TF in there]
     logits_NS = frames(np.concatenate(cut))

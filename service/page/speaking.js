@@ -20,6 +20,7 @@ export class Speaking {
 
   /** What the models hear, `[frames, filters]`; or null where they hear nothing. */
   prepare(audio, shape) {
+    this.recording?.stop();
     byId("speaking").hidden = !audio;
     this.seconds = audio && shape[0] * SHIFT_S;
     say(byId("speaking-note"), audio && `A single word, at most ${this.seconds} s. Nothing is kept.`);
@@ -27,21 +28,25 @@ export class Speaking {
 
   async record() {
     const button = byId("record");
-    await this.take(async () => {
-      this.recording = await record(this.seconds);
-      button.textContent = "Stop";
-      button.setAttribute("aria-pressed", "true");
-      say(byId("speaking-note"), "Listening…");
-      return this.recording.ended;
-    }, "what you said");
-    this.recording = null;
-    button.textContent = "Say a word";
-    button.setAttribute("aria-pressed", "false");
+    try {
+      await this.take(async () => {
+        this.recording = await record(this.seconds);
+        button.textContent = "Stop";
+        button.setAttribute("aria-pressed", "true");
+        say(byId("speaking-note"), "Listening…");
+        return this.recording.ended;
+      }, "what you said");
+    } finally {
+      this.recording = null;
+      button.textContent = "Say a word";
+      button.setAttribute("aria-pressed", "false");
+    }
   }
 
   async take(make, name) {
     try {
       const file = await make();
+      if (byId("speaking").hidden) return; // other models were chosen meanwhile
       say(byId("speaking-note"), `Heard: ${name}.`);
       this.onSound(file, name);
     } catch (error) {

@@ -85,7 +85,8 @@ def read_json(raw: bytes, library: Library, max_rows: int, reader: Reader | None
         return rows
     asked = check_fields(parse_json_object(raw), PredictRequest)
     model = library.get(asked.model, asked.version)
-    return Rows(asked, model, parse_inputs(asked.inputs, model.manifest, max_rows))
+    most = model.manifest.input.rows_of(max_rows)
+    return Rows(asked, model, parse_inputs(asked.inputs, model.manifest, most))
 
 
 def _plain_rows(plain: Plain, library: Library, max_rows: int) -> Rows | None:
@@ -96,7 +97,7 @@ def _plain_rows(plain: Plain, library: Library, max_rows: int) -> Rows | None:
         return None
     model = library.get(options.model, options.version)
     rows, size = plain.rows.shape
-    if size != model.manifest.input.size or rows > max_rows:
+    if size != model.manifest.input.size or rows > model.manifest.input.rows_of(max_rows):
         return None
     return Rows(options, model, plain.rows.reshape(rows, *model.manifest.input.shape))
 

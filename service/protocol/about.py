@@ -87,7 +87,7 @@ async def config(request: Request, name: str, version: str | None = None) -> dic
     """As config.pbtxt says it, with the limits of this service; dims are without the batch."""
     settings: Settings = request.app.state.settings
     model = model_of(request, name, version)
-    found = configuration(model.manifest, settings.max_batch)
+    found = configuration(model.manifest, model.manifest.input.rows_of(settings.max_batch))
     return {**found, **_rule(model)} if isinstance(model, Cascade) else found
 
 

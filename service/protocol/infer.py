@@ -98,7 +98,8 @@ def ask(
 ) -> Asked:
     """What a body asks of a model; `json_length` and `accepts` are its headers Inference-Header-Content-Length and
     Accept-Encoding. Raises as `parse`."""
-    asked = parse(raw, json_length, model.manifest, Limits(settings.max_batch, settings.max_image_pixels, is_inline))
+    limits = Limits(model.manifest.input.rows_of(settings.max_batch), settings.max_image_pixels, is_inline)
+    asked = parse(raw, json_length, model.manifest, limits)
 
     def write(found: Answer) -> Reply:
         body, answer_json_length = render(model.manifest, found.prediction, asked.outputs, asked.id)

@@ -108,6 +108,7 @@ async def test_the_reference_documents_every_route_and_its_errors(client: httpx.
         "top_k",
         "image",
         "invert",
+        "audio",
     ]
     assert (await client.get("/docs")).status_code == 200
 

@@ -119,6 +119,8 @@ def saved(**changed: object) -> bytes:
         (saved(words=np.array(["a", "b", "c", "d"])), "holds words [4] and arrays [[7]], expected W words"),
         (saved(log_prior=np.full(7, np.nan)), "holds numbers that are not finite, or a scale that is not above 0"),
         (saved(scale=0.0), "holds numbers that are not finite, or a scale that is not above 0"),
+        (saved(scale="1"), "holds words [3] and arrays [[7]], expected W words"),
+        (saved(log_stay=np.full(7, 0.5)), "holds logarithms above 0, expected those of probabilities"),
     ],
 )
 def test_another_file_is_refused(raw, message):

@@ -11,11 +11,13 @@ import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
+from pydantic import ValidationError
 
 from service.errors import ModelError
 from service.inputs.filterbanks import filterbanks, windows
 from service.inputs.hmm import WordModels, save_word_models
 from service.inputs.spoken import lengths
+from service.manifest import AudioSpec, InputSpec
 from service.model import load_model
 from tests.listeners import AUDIO, FILTERS, FRAMES, WORDS, recordings, weights, word_models, write_listener
 from tests.recordings import RATE, encoded, tone, tune
@@ -78,8 +80,9 @@ async def test_a_word_is_heard_with_its_probability(client: httpx.AsyncClient, w
         encoded(np.repeat(tune(2, seed=99), 2), 2 * RATE),
         encoded(np.concatenate([0.005 * np.random.default_rng(0).normal(size=2000), tune(2, seed=99)])),
         encoded(0.01 * tune(2, seed=99)),
+        encoded(np.concatenate([np.zeros(1500), tune(2, seed=99), np.zeros(1500)])),
     ],
-    ids=["flac", "stereo", "clipped", "another rate", "late", "quiet"],
+    ids=["flac", "stereo", "clipped", "another rate", "late", "quiet", "between silences without noise"],
 )
 async def test_however_it_was_recorded(client: httpx.AsyncClient, raw: bytes):
     assert (await heard(client, raw)).json()["labels"] == ["mi"]
@@ -108,7 +111,7 @@ async def test_a_temperature_softens_words(client: httpx.AsyncClient):
         (b"\x89PNG\r\n" * 9, 400, "audio: got 54 bytes that are no recording, expected a WAV"),
         (encoded(np.zeros(0)), 400, "audio: the recording is empty, expected sound"),
         (encoded(np.zeros(RATE)), 422, "audio: the recording is silent: all of its samples are equal"),
-        (encoded(tone(440, 0.01)), 422, "audio: the recording lasts 10 ms, expected at least 25"),
+        (encoded(tone(440, 0.09)), 422, "audio: the sound lasts 90 ms, expected at least 100 for a word"),
         (encoded(tone(440, 1.1)), 413, "audio: the recording lasts 1.1 s, expected at most 1 s"),
         (encoded(np.zeros(3600 * RATE, dtype=np.int16), kind="FLAC"), 413, "audio: the recording lasts 3600.0 s, exp"),
         (encoded(tone(440, 0.5), kind="OGG"), 400, "audio: got "),
@@ -221,3 +224,40 @@ async def test_words_that_were_changed_are_refused(tmp_path: Path):
     (folder / "hmm.npz").write_bytes(models(WORDS, 3))
     with pytest.raises(ModelError, match=r"^tunes-student/1: hmm\.npz does not match its manifest: SHA-256 "):
         load_model(folder, device="cpu")
+
+
+async def test_a_recording_counts_as_many_rows(client: httpx.AsyncClient):
+    """Of 1,024 rows that a request may have, 32 recordings: each is a hundred rows of the graph."""
+    inputs, _ = recordings(range(9))
+    asked = {"model": "tunes-ensemble", "inputs": inputs[:33].tolist()}
+    answer = await client.post("/predict", json=asked)
+    assert (answer.status_code, answer.json()["error"]) == (422, "inputs: got 33 rows, expected 1 to 32")
+    assert (await client.post("/predict", json={**asked, "inputs": inputs[:32].tolist()})).status_code == 200
+    config = (await client.get("/v2/models/tunes-ensemble/config")).json()
+    assert config["max_batch_size"] == 32
+    assert (await client.get("/v2/models/digits-member/config")).json()["max_batch_size"] == 1024
+
+
+async def test_numbers_that_are_no_log_energies_give_a_distribution_all_the_same(client: httpx.AsyncClient):
+    inputs = np.full((1, FRAMES, FILTERS), 1e38)
+    answer = await client.post("/predict", json={"model": "tunes-ensemble", "inputs": inputs.tolist()})
+    assert answer.status_code == 200
+    assert sum(answer.json()["probabilities"][0]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rate": 11_025}, "Input should be a multiple of 200"),
+        ({"before": 101}, "Input should be less than or equal to 100"),
+        ({"rate": 3_800}, "Input should be greater than or equal to 4000"),
+    ],
+)
+async def test_frames_must_be_whole_and_windows_small(given: dict[str, int], message: str):
+    with pytest.raises(ValidationError, match=message):
+        AudioSpec(**{"rate": RATE, "before": 3, "after": 1, **given})
+
+
+async def test_a_recording_is_a_minute_at_most():
+    with pytest.raises(ValidationError, match="a recording has at most 6000 frames, got shape"):
+        InputSpec(shape=(6_001, FILTERS), audio=AUDIO)

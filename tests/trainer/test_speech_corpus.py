@@ -107,6 +107,9 @@ def test_a_recording_that_cannot_be_heard_is_named(tmp_path):
     path.write_bytes(encoded(np.zeros(8_000)))
     with pytest.raises(DataError, match=r"0_george_0\.wav: audio: the recording is silent"):
         read_spoken(first)
+    path.write_bytes(encoded(tone(440, 3.5)))
+    with pytest.raises(DataError, match=r"0_george_0\.wav: audio: the recording lasts 3\.5 s, expected at most 3 s$"):
+        read_spoken(first)
     path.unlink()
     with pytest.raises(DataError, match=r"0_george_0\.wav: cannot be read: No such file or directory$"):
         read_recording(path)

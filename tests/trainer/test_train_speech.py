@@ -150,6 +150,25 @@ async def test_the_cascade_hears_too(run):
         assert (answer.status_code, answer.json()["labels"]) == (200, ["four"])
 
 
+def test_a_published_model_teaches_words_too(run):
+    """A version folder as the recipe's teacher, whose words are the corpus's."""
+    folder, _ = run
+    student = "[student]\nhidden = [32]\nepochs = 4\nbatch_size = 128\n"
+    (folder / "taught.toml").write_text(f'data = "fsdd"\nteacher = "models/tunes-ensemble/1"\n{student}')
+    places = ("--data-dir", "data", "--runs-dir", "runs", "--models-dir", "others", "--device", "cpu")
+    done = trainer_here("train", "taught.toml", *places, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(folder / "others/taught-student/1").classes == DIGITS
+
+
+def test_specialists_of_states_are_refused_before_anything_is_trained(tmp_path: Path):
+    write_digits(tmp_path / "data", each=1)
+    (tmp_path / "mine.toml").write_text('data = "fsdd"\n[specialists]\n')
+    done = trainer_here("train", "mine.toml", "--data-dir", "data", "--models-dir", "models", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "recipe mine: [specialists] are of classes, and those of fsdd are states of words: expected" in done.stderr
+
+
 @pytest.mark.parametrize(("key", "told"), [("views = 1", "views = 1"), ("ensemble.jitter = 1", "ensemble.jitter = 1")])
 def test_recordings_are_no_images(tmp_path: Path, key: str, told: str):
     write_digits(tmp_path / "data", each=1)

@@ -18,7 +18,6 @@ from trainer.display import Display
 from trainer.errors import DataError
 from trainer.recipe import Recipe
 from trainer.speech.corpus import CORPORA, read_corpus
-from trainer.speech.frames import load_speech
 
 __all__ = ["Part", "Split", "load_data", "load_transfer"]
 
@@ -45,6 +44,8 @@ def _load(recipe: Recipe, folder: Path, data_dir: Path | None, display: Display 
     if recipe.data == "emnist":
         return load_emnist(data_dir)
     if recipe.data in CORPORA:
+        from trainer.speech.frames import load_speech  # which is made of this package's splits
+
         return load_speech(read_corpus(recipe.data, data_dir), display)
     path = folder / os.path.expanduser(recipe.data)  # noqa: PTH111 - Path's raises where there is no such user
     if path.suffix == ".npz":

@@ -121,6 +121,8 @@ class Acoustic:
     def gain_kept(self) -> Measured:
         """(student - mean of members) / (ensemble - mean of members), of each student."""
         gain = self.together_heard.frames - self._mean
+        if gain <= 0:
+            return [], {"note": "the ensemble gains nothing of which a share could be kept"}
         return [100.0 * (heard.frames - self._mean) / gain for heard in self.students_heard], {}
 
     def wer_single(self) -> Measured:

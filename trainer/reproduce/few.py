@@ -95,12 +95,13 @@ class Few:
         return self.lab.answers(f"member-{seed}-{share:g}", teacher, examples.inputs)[0]
 
     def recovered(self) -> Measured:
-        """(soft - hard) / (all - hard) of each seed, at the largest share of the recordings; at the others in the
-        details."""
+        """(soft - hard) / (all - hard) of each seed that loses anything, at the largest share of the recordings; at the
+        others in the details."""
         found = {}
         for share in self.plan.of_few:
             kinds = zip(self.of(share, soft=True)[0], self.of(share, soft=False)[0], self._of_all, strict=True)
-            found[f"{100 * share:g}"] = [100.0 * (soft - hard) / (whole - hard) for soft, hard, whole in kinds]
+            lost = [(soft, hard, whole) for soft, hard, whole in kinds if whole > hard]
+            found[f"{100 * share:g}"] = [100.0 * (soft - hard) / (whole - hard) for soft, hard, whole in lost]
         return found[f"{100 * max(self.plan.of_few):g}"], {"by_percent_of_recordings": found}
 
 

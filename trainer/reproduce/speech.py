@@ -42,7 +42,7 @@ def figures(lab: Lab, speech: Speech, plan: Plan) -> list[Figure]:
         _row("wer_distilled", "words by the student", made.wer_distilled, words, paper=10.7),
         _row("all_data", "all recordings, hard labels", few.all_data, paper=58.9),
         *(figure for share in plan.of_few for figure in _of(few, share)),
-        _row("loss_recovered", _recovered(plan), few.recovered, "percent", paper=87, goal=87),
+        _row("loss_recovered", _recovered(plan), few.recovered, "percent", goal=87),
     ]
 
 

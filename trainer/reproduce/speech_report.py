@@ -66,7 +66,7 @@ def _words(rows: dict[str, Row]) -> list[str]:
         "## Words",
         "",
         f"Of {details['recordings']:,} recordings of one word, and of strings with {details['words_in_strings']:,} "
-        "words in all. Intervals are of the first network of each kind, 95 %, by resampling speakers or recordings.",
+        "words in all. Intervals are of the first network of each kind, 95 %, by resampling speakers, or recordings.",
         "",
         "| row | word error rate | over speakers | above the ensemble's | over speakers | in strings | over speakers |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -76,12 +76,15 @@ def _words(rows: dict[str, Row]) -> list[str]:
 
 def _words_line(row: Row) -> str:
     details = row.details
-    first = [details[key][0] for key in ("over_speakers", "above_ensemble", "above_ensemble_over_speakers")]
-    speakers, above, above_speakers = (f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in first)
-    _, low, high = details["strings_over_speakers"][0]
+    keys = ("over_speakers", "above_ensemble", "above_ensemble_over_speakers", "strings_over_speakers")
+    speakers, above, above_speakers, strings_speakers = (_interval(*details[key][0]) for key in keys)
     strings = spread(details["strings"], 2)
-    cells = (f"`{row.id}`", spread(row.values, 2), speakers, above, above_speakers, strings, f"[{low:.2f}, {high:.2f}]")
+    cells = (f"`{row.id}`", spread(row.values, 2), speakers, above, above_speakers, strings, strings_speakers)
     return f"| {' | '.join(cells)} |"
+
+
+def _interval(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.2f}" if low is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _few(rows: dict[str, Row], name: str) -> list[str]:

@@ -20,8 +20,8 @@ from trainer.errors import DataError
 from trainer.speech.corpus import RATE, Recording
 
 FILTERS = 40
-LONGEST_S = 30.0
-"""A recording is of one word."""
+LONGEST_S = 3.0
+"""A recording is of one word, and as long as those that are served."""
 
 
 class Spoken(NamedTuple):

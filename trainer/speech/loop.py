@@ -44,8 +44,8 @@ def hear(
     tokens = _begin(models, emissions_TNS[0], penalty)
     ended = Ended(*(np.full(emissions_TNS.shape[:2], NOTHING) for _ in range(2)))
     heard: list[list[int]] = [[] for _ in lengths_N]
-    for t in range(1, len(emissions_TNS)):
-        tokens = _step(models, tokens, emissions_TNS[t], penalty, ended, t)
+    for t in range(len(emissions_TNS)):
+        tokens = _step(models, tokens, emissions_TNS[t], penalty, ended, t) if t else tokens
         for row in np.flatnonzero(lengths_N == t + 1):
             heard[row] = _words(tokens, ended, int(row))
     return heard

@@ -5,6 +5,7 @@ Legend: N recordings, S states, W words, R resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import jiwer
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.stats import norm, t
 
 from service import measures
 from service.inputs.hmm import WordModels
@@ -39,11 +41,11 @@ class WordErrors(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A value and its 95 % interval, in points of word error rate."""
+    """A value and its 95 % interval, in points of word error rate; of one speaker there is none."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def word_scores(models: WordModels, logits_FS: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -101,8 +103,14 @@ def _by_speaker(errors: WordErrors) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 def _interval(errors_U: NDArray[np.int64], words_U: NDArray[np.int64]) -> Interval:
     """sum(errors) / sum(words) in %, and percentiles of it over U units drawn anew: only how often each pair of values
-    occurs matters."""
+    occurs matters. They are widened as few units need it (Hesterberg 2015): of six speakers plain ones hold the truth
+    in 87 of 100 cases."""
     pairs, counts = np.unique(np.stack([errors_U, words_U]), axis=1, return_counts=True)
-    drawn_RV = np.random.default_rng(0).multinomial(len(words_U), counts / len(words_U), size=RESAMPLES)
-    low, high = np.percentile((drawn_RV @ pairs[0]) / (drawn_RV @ pairs[1]), [2.5, 97.5])
-    return Interval(*(100.0 * float(value) for value in (errors_U.sum() / words_U.sum(), low, high)))
+    units, value = len(words_U), 100.0 * float(errors_U.sum() / words_U.sum())
+    if units < 2:
+        return Interval(value, None, None)
+    drawn_RV = np.random.default_rng(0).multinomial(units, counts / units, size=RESAMPLES)
+    ends = 100.0 * np.percentile((drawn_RV @ pairs[0]) / (drawn_RV @ pairs[1]), [2.5, 97.5])
+    wider = t.ppf(0.975, units - 1) / norm.ppf(0.975) * math.sqrt(units / (units - 1))
+    low, high = (value + wider * float(end - value) for end in ends)
+    return Interval(value, low, high)
