@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from service.errors import InputError, MalformedError, TooLargeError
+from service.machine import give_back_memory
 from service.manifest import ImageSpec, Manifest
 
 FORMATS = ("PNG", "JPEG")
+LARGE = 2**22
+"""Pixels."""
 
 
 def read_image(raw: bytes, manifest: Manifest, *, invert: bool, max_pixels: int) -> NDArray[np.float32]:
@@ -37,14 +40,21 @@ def decode_image(
     What is transparent becomes black. `invert` turns black on white into white on black; then it was white.
     Raises MalformedError (no picture), TooLargeError (too many pixels).
     """
-    grey = _grey(_decode(raw, max_pixels), background="white" if invert else "black")
+    small = _resized(_grey(_decode(raw, max_pixels), background="white" if invert else "black"), size)
+    bright = np.asarray(small, dtype=np.float32) / 255
+    black, white = spec.range
+    return np.asarray(black + (white - black) * (1 - bright if invert else bright), dtype=np.float32)
+
+
+def _resized(grey: Image.Image, size: tuple[int, int]) -> Image.Image:
     height, width = size
     shrinks = grey.width >= width and grey.height >= height
     # BOX is the mean over the area that becomes one pixel; it would enlarge to blocks.
     small = grey.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
-    bright = np.asarray(small, dtype=np.float32) / 255
-    black, white = spec.range
-    return np.asarray(black + (white - black) * (1 - bright if invert else bright), dtype=np.float32)
+    if grey.width * grey.height > LARGE:
+        grey.close()
+        give_back_memory()  # the allocator would keep four bytes of each pixel
+    return small
 
 
 def count_pixels(raw: bytes) -> int:
