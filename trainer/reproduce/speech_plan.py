@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     penalties: tuple[float, ...]
 
 
-PENALTIES = (0.0, 10.0, 20.0, 40.0, 80.0)
+PENALTIES = (0.0, 20.0, 40.0, 80.0, 120.0, 160.0, 240.0)
 DEEP: dict[str, Any] = {"hidden": (384,) * 4, "batch_size": 512, "precision": "bfloat16"}
 """The paper's network has eight layers of 2,560."""
 DROPPING: dict[str, Any] = {**DEEP, "dropout": 0.2}
