@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor, nn
 
-from trainer.answers import ModuleAnswers, teacher_of
+from trainer.answers import teacher_of
 from trainer.ensemble import Ensemble
 from trainer.objectives import Distilling, hard
 from trainer.reproduce.hearing import Heard, Hearing
@@ -32,7 +32,7 @@ class Acoustic:
 
     def __init__(self, lab: Lab, speech: Speech, plan: Plan) -> None:
         self.lab, self.speech, self.plan = lab, speech, plan
-        self.hearing = Hearing(speech, plan)
+        self.hearing = Hearing(lab, speech, plan)
 
     @cached_property
     def members(self) -> Trained:
@@ -63,24 +63,21 @@ class Acoustic:
         tried = {temperature: self.student(temperature, 0) for temperature in self.plan.temperatures}
         return min(tried, key=lambda temperature: (tried[temperature].errors[0], tried[temperature].nll[0]))
 
-    def _heard(self, networks: Sequence[nn.Module]) -> list[Heard]:
-        return [self.hearing.of(ModuleAnswers(network, self.lab.workshop.device)) for network in networks]
-
     @cached_property
     def members_heard(self) -> list[Heard]:
         """Each member on the test part."""
-        return self._heard(self.members.networks)
+        return [self.hearing.of(network) for network in self.members.networks]
 
     @cached_property
     def together_heard(self) -> Heard:
         """The ensemble on the test part."""
-        return self._heard([self.together])[0]
+        return self.hearing.of(self.together)
 
     @cached_property
     def students_heard(self) -> list[Heard]:
         """Students at the chosen temperature on the test part."""
         students = [self.student(self.temperature, seed) for seed in range(self.plan.seeds)]
-        return self._heard([student.networks[0] for student in students])
+        return [self.hearing.of(student.networks[0]) for student in students]
 
     def wer_gaussians(self) -> Measured:
         """Without any network: what the alignment itself is worth."""

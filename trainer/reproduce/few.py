@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.answers import teacher_of
-from trainer.ensemble import predict
+from trainer.data.split import Part
 from trainer.fit import Examples, Loss
 from trainer.objectives import Distilling, hard
 from trainer.recipe import Training
@@ -37,12 +37,12 @@ class Few:
     def all_data(self) -> Measured:
         """The first members, on what they were trained on too."""
         networks = self.acoustic.members.networks[: self.plan.seeds]
-        train = [_accuracy(network, self.lab.workshop.train) for network in networks]
+        train = self._right(networks, self.acoustic.speech.train)
         return self._of_all, {"train": train, "recordings": len(self.acoustic.speech.said[0].words_N)}
 
     @cached_property
     def _of_all(self) -> list[float]:
-        return self._test_frames(self.acoustic.members.networks[: self.plan.seeds])
+        return self._right(self.acoustic.members.networks[: self.plan.seeds], self.acoustic.speech.test)
 
     @cached_property
     def _validation(self) -> Examples:
@@ -67,11 +67,14 @@ class Few:
                 examples = examples._replace(log_teacher=self._member_targets(share, seed, examples))
             trained = self.lab.train(title, asked, [FIRST + seed], loss, examples, validation=self._validation)
             networks.append(trained.networks[0])
-            train.append(_accuracy(trained.networks[0], examples))
-        return self._test_frames(networks), {"train": train, "recordings": len(self._recordings(share, 0))}
+            learnt = Part(examples.inputs.cpu().numpy(), examples.labels.cpu().numpy())
+            train += self._right(trained.networks, learnt)
+        recordings = len(self._recordings(share, 0))
+        return self._right(networks, self.acoustic.speech.test), {"train": train, "recordings": recordings}
 
-    def _test_frames(self, networks: Sequence[nn.Module]) -> list[float]:
-        return [100.0 * float(right_N.mean()) for right_N in self.lab.right(networks, self.acoustic.speech.test)]
+    def _right(self, networks: Sequence[nn.Module], part: Part) -> list[float]:
+        """% of the frames."""
+        return [100.0 * float(self.lab.right([network], part).mean()) for network in networks]
 
     def _few(self, share: float, seed: int) -> Examples:
         """The frames of a share of the training recordings."""
@@ -103,13 +106,3 @@ class Few:
             lost = [(soft, hard, whole) for soft, hard, whole in kinds if whole > hard]
             found[f"{100 * share:g}"] = [100.0 * (soft - hard) / (whole - hard) for soft, hard, whole in lost]
         return found[f"{100 * max(self.plan.of_few):g}"], {"by_percent_of_recordings": found}
-
-
-@torch.no_grad()
-def _accuracy(network: nn.Module, examples: Examples) -> float:
-    """In % of so many frames."""
-    right = sum(
-        int((predict(network, inputs).argmax(dim=1) == labels.cpu()).sum())
-        for inputs, labels in zip(examples.inputs.split(8192), examples.labels.split(8192), strict=True)
-    )
-    return 100.0 * right / len(examples.labels)

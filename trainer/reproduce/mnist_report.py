@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from trainer.checkpoint import write_bytes
 from trainer.plots import save_figure
-from trainer.reproduce.rows import Results, Row, number, spread
+from trainer.reproduce.rows import Results, Row, line
 
 
 def write_report(place: Path, results: Results) -> None:
@@ -32,7 +32,7 @@ def markdown(results: Results, plot: str) -> str:
         "",
         "| row | what | paper | to reach | ours | chosen on | time |",
         "|---|---|---:|---:|---:|---|---:|",
-        *(_line(row) for row in rows),
+        *(line(row, 1, row.chosen_on) for row in rows),
         "",
         *_notes(results.rows),
     ]
@@ -41,19 +41,6 @@ def markdown(results: Results, plot: str) -> str:
         lines += ["", "Test errors by temperature and width of the student, one seed each:", "", *_grid(widths)]
         lines += ["", f"![Test errors against the temperature]({plot})"]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _line(row: Row) -> str:
-    cells = (
-        f"`{row.id}`",
-        row.title,
-        number(row.paper),
-        number(row.goal),
-        spread(row.values, 1),
-        row.chosen_on,
-        f"{row.seconds:.0f} s",
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 def _notes(rows: list[Row]) -> list[str]:

@@ -71,6 +71,12 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
+def line(row: Row, decimals: int, *more: str) -> str:
+    """A line of a table: id, title, the paper's figure, ours to reach, ours, `more` cells, and the time."""
+    known = (f"`{row.id}`", row.title, number(row.paper), number(row.goal), spread(row.values, decimals))
+    return f"| {' | '.join((*known, *more, f'{row.seconds:.0f} s'))} |"
+
+
 def spread(values: Sequence[float], decimals: int) -> str:
     """`85.31 ± 0.12 [3]`."""
     if not values:

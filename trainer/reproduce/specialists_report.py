@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checkpoint import write_bytes
-from trainer.reproduce.rows import Results, Row, number, spread
+from trainer.reproduce.rows import Results, Row, line, spread
 from trainer.reproduce.specialists_cover import cover_table, draw_cover, plot_of
 from trainer.reproduce.specialists_plan import WIDE_PREFIX
 
@@ -39,7 +39,7 @@ def markdown(results: Results, name: str) -> str:
         "",
         "| row | what | paper | to reach | ours | time |",
         "|---|---|---:|---:|---:|---:|",
-        *map(_line, results.rows),
+        *(line(row, 1 if row.metric == "percent" else 2) for row in results.rows),
     ]
     for prefix in ("", WIDE_PREFIX):
         rows = {row.id.removeprefix(prefix): row for row in results.rows if _is_of(row, prefix)}
@@ -60,12 +60,6 @@ def _section(rows: dict[str, Row], name: str) -> list[str]:
         row = rows["with_specialists"]
         lines += ["", *_conditional(row), "", *cover_table(row, plot_of(row, name)), "", *_groups(row)]
     return lines
-
-
-def _line(row: Row) -> str:
-    ours = spread(row.values, 1 if row.metric == "percent" else 2)
-    cells = (f"`{row.id}`", row.title, number(row.paper), number(row.goal), ours, f"{row.seconds:.0f} s")
-    return f"| {' | '.join(cells)} |"
 
 
 def _gains(rows: dict[str, Row]) -> list[str]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from trainer.checkpoint import write_bytes
 from trainer.plots import save_figure
-from trainer.reproduce.rows import Results, Row, number, spread
+from trainer.reproduce.rows import Results, Row, line, number, spread
 
 FEW_PAPER = {"all_data": (63.4, 58.9), "hard_3_percent": (67.3, 44.5), "soft_3_percent": (65.4, 57.0)}
 """% of training and test frames (Table 5)."""
@@ -36,23 +36,11 @@ def markdown(results: Results, name: str) -> str:
         "",
         "| row | what | paper | to reach | ours | time |",
         "|---|---|---:|---:|---:|---:|",
-        *map(_line, results.rows),
+        *(line(row, 2) for row in results.rows),
         *_words(rows),
         *_few(rows, name),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _line(row: Row) -> str:
-    cells = (
-        f"`{row.id}`",
-        row.title,
-        number(row.paper),
-        number(row.goal),
-        spread(row.values, 2),
-        f"{row.seconds:.0f} s",
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 def _words(rows: dict[str, Row]) -> list[str]:

@@ -60,18 +60,19 @@ class Aligned(NamedTuple):
 
 
 def train_gaussians(
-    train: Spoken, words: int, rounds: int = ROUNDS, told: Callable[[], None] = lambda: None
+    train: Spoken, words: int, rounds: int = ROUNDS, told: Callable[[int], None] = lambda _done: None
 ) -> Aligned:
-    """Gaussians of the 1 + 8 `words` states, from recordings of the words; `told` is called after each round."""
+    """Gaussians of the 1 + 8 `words` states, from recordings of the words; `told` hears after each round how many
+    are done."""
     chains_NC = word_chains(words, STATES)[train.words_N]
     paths = [flat_start(cepstra_TD) for cepstra_TD in train.cepstra]
     history = []
-    for _ in range(rounds):
+    for done in range(1, rounds + 1):
         states = [chain_C[path] for chain_C, path in zip(chains_NC, paths, strict=True)]
         gaussians = fit_gaussians(train.cepstra, states, 1 + STATES * words)
         paths, score = _best_paths(gaussians, train.cepstra, chains_NC)
         history.append(score / int(train.lengths.sum()))
-        told()
+        told(done)
     return Aligned(gaussians, history)
 
 

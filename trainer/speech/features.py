@@ -48,17 +48,18 @@ class Spoken(NamedTuple):
         )
 
 
-def read_spoken(recordings: Sequence[Recording], told: Callable[[], None] = lambda: None) -> Spoken:
-    """The features of recordings; `told` is called after each. Raises DataError for one that cannot be heard."""
+def read_spoken(recordings: Sequence[Recording], told: Callable[[int], None] = lambda _done: None) -> Spoken:
+    """The features of recordings; `told` hears after each how many are done. Raises DataError for one that cannot be
+    heard."""
     frames, cepstra = [], []
-    for recording in recordings:
+    for done, recording in enumerate(recordings, 1):
         samples = read_recording(recording.path)
         try:
             frames.append(filterbanks(samples, RATE, FILTERS))
         except InputError as error:
             raise DataError(f"{recording.path}: {error}") from error
         cepstra.append(cepstra_of(samples))
-        told()
+        told(done)
     words_N = np.array([recording.word for recording in recordings], dtype=np.int64)
     return Spoken(frames, cepstra, words_N, tuple(recording.speaker for recording in recordings))
 

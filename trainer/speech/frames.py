@@ -44,8 +44,7 @@ def load_speech(corpus: Corpus, display: Display | None = None) -> Speech:
     train, validation, test = (_read(part, display) for part in (corpus.train, corpus.validation, corpus.test))
     words = len(corpus.words)
     with display.stage("alignment", ROUNDS) as advance:
-        done = iter(range(1, ROUNDS + 1))
-        gaussians = train_gaussians(train, words, told=lambda: advance(next(done), "")).gaussians
+        gaussians = train_gaussians(train, words, told=lambda done: advance(done, "")).gaussians
     states = [align(gaussians, spoken, words) for spoken in (train, validation, test)]
     parts = [_part(spoken, each) for spoken, each in zip((train, validation, test), states, strict=True)]
     return Speech(
@@ -69,8 +68,7 @@ def state_names(words: Sequence[str]) -> tuple[str, ...]:
 
 def _read(recordings: Sequence[Recording], display: Display) -> Spoken:
     with display.stage("recordings", len(recordings)) as advance:
-        done = iter(range(1, len(recordings) + 1))
-        return read_spoken(recordings, told=lambda: advance(next(done), ""))
+        return read_spoken(recordings, told=lambda done: advance(done, ""))
 
 
 def _part(spoken: Spoken, states: Alignment) -> Part:
