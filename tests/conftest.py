@@ -1,4 +1,4 @@
-"""What several test files share: one real run of the digits recipe."""
+"""What several test files share: one real run of the digits recipe, and a browser."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer does, before anything loads PyTorch
 
 import pytest
 
 from tests.served import Digits, digits_in, train_digits
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.page import Visit
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,3 +46,21 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return digits_in(folder) or train_digits(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """For the page's tests; a file may have another."""
+    from tests.page import chromium  # not above: other tests need no browser
+
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Opens an address in a context of its own."""
+    from tests.page import visits
+
+    with visits(browser) as opened:
+        yield opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from service.app import create_app
 from service.settings import Settings
@@ -72,3 +73,38 @@ def answered(page: Page) -> Page:
     """The page, once both models have answered to something."""
     expect(page.locator(".card .mark, .card .times").filter(has_text=re.compile(r"computing"))).to_have_count(2)
     return page
+
+
+QUICK_MS = 30_000
+"""Within which the shortest comparison is over."""
+
+
+def quickly(page: Page, margin: str = "") -> None:
+    """Begins the shortest comparison that the page can ask for."""
+    page.get_by_label("Margin, in points of accuracy").fill(margin)
+    for scenario in ("offline", "server", "alternating"):
+        page.get_by_label(scenario).uncheck()
+    page.locator("#compare details").evaluate("details => details.open = true")
+    page.get_by_label("Blocks of each").fill("3")
+    page.get_by_role("button", name="Compare", exact=True).click()
+
+
+def report_of(page: Page, address: str) -> dict[str, Any]:
+    identity = re.search(r"comparison=(\w+)", page.url)
+    assert identity
+    return page.request.get(f"{address}compare/{identity[1]}").json()["report"]
+
+
+def refused(page: Page, status: int, error: str) -> list[dict[str, Any]]:
+    """The bodies of all comparisons that the page asks for from now on, in their order; each is refused with this."""
+    asked: list[dict[str, Any]] = []
+
+    def refuse(route: Route) -> None:
+        if route.request.method != "POST":
+            return route.continue_()
+        asked.append(json.loads(route.request.post_data or ""))
+        assert route.request.headers["prefer"] == "respond-async"
+        return route.fulfill(status=status, json={"error": error})
+
+    page.route("**/compare", refuse)
+    return asked

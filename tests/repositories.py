@@ -244,3 +244,14 @@ async def serving(models_dir: Path, **settings: Any) -> AsyncIterator[httpx.Asyn
     ):
         await asyncio.to_thread(app.state.library.scan)  # waits for the first scan, which loads everything
         yield client
+
+
+async def compared(root: Path, **bodies: dict[str, Any]) -> dict[str, Any]:
+    """The answers of POST /compare to these bodies, by their names, from a service over `root`."""
+    found = {}
+    async with serving(root) as client:
+        for name, body in bodies.items():
+            answer = await client.post("/compare", json=body)
+            assert answer.status_code == 200, answer.text
+            found[name] = answer.json()
+    return found

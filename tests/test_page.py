@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.page import PHONE, SKIP, Visit, answered, chromium, serve, visits
+from tests.page import PHONE, SKIP, Visit, answered, serve
 from tests.repositories import examples, known_probabilities, write_model, write_pair
 
 pytestmark = SKIP
@@ -21,18 +21,6 @@ pytestmark = SKIP
 THREE = [(0.3, 0.2), (0.7, 0.2), (0.5, 0.5), (0.7, 0.7), (0.5, 0.85), (0.3, 0.8)]
 SEEDS = (0, 1)
 """Of the ensemble and of the student that write_pair writes."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    with visits(browser) as visit:
-        yield visit
 
 
 @pytest.fixture(scope="module")

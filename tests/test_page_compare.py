@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, FilePayload, Page, Request, Route, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from service.comparison.render import html
 from service.comparison.schema.report import Report
-from tests.page import PHONE, SKIP, Visit, answered, chromium, serve, visits
+from tests.page import PHONE, QUICK_MS, SKIP, Visit, answered, quickly, refused, report_of, serve
 from tests.reports import made
-from tests.repositories import examples, known_logits, write_cascade, write_model
+from tests.repositories import write_cascade, write_model
 
 pytestmark = SKIP
 
-QUICK_S = 30_000
 JOB = {
     "id": "made-up",
     "state": "done",
@@ -34,18 +33,6 @@ JOB = {
     "verdict": "not inferior by 1 point: not shown",
     "error": None,
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    with visits(browser) as visit:
-        yield visit
 
 
 @pytest.fixture(scope="module")
@@ -71,26 +58,10 @@ def finished(browser: Browser, address: str) -> Iterator[Page]:
     page.goto(address)
     answered(page)
     quickly(page, margin="5")
-    expect(page.locator("#comparison")).to_be_visible(timeout=QUICK_S)
+    expect(page.locator("#comparison")).to_be_visible(timeout=QUICK_MS)
     yield page
     context.close()
     assert problems == []
-
-
-def quickly(page: Page, margin: str = "") -> None:
-    """Begins the shortest comparison that the page can ask for."""
-    page.get_by_label("Margin, in points of accuracy").fill(margin)
-    for scenario in ("offline", "server", "alternating"):
-        page.get_by_label(scenario).uncheck()
-    page.locator("#compare details").evaluate("details => details.open = true")
-    page.get_by_label("Blocks of each").fill("3")
-    page.get_by_role("button", name="Compare", exact=True).click()
-
-
-def report_of(page: Page, address: str) -> dict[str, Any]:
-    identity = re.search(r"comparison=(\w+)", page.url)
-    assert identity
-    return page.request.get(f"{address}compare/{identity[1]}").json()["report"]
 
 
 def test_the_verdict_comes_first_and_then_the_figures(finished: Page, address: str):
@@ -214,16 +185,7 @@ def test_a_finger_hits_a_box(visit: Visit, address: str):
 def test_what_is_asked_is_what_the_form_says(visit: Visit, address: str):
     """Models in their order, any version, up to six; empty fields are left to the service."""
     page = answered(visit(address))
-    asked: list[dict[str, Any]] = []
-
-    def refuse(route: Route) -> None:
-        if route.request.method != "POST":
-            return route.continue_()
-        asked.append(json.loads(route.request.post_data or ""))
-        assert route.request.headers["prefer"] == "respond-async"
-        return route.fulfill(status=400, json={"error": "margin: not today"})
-
-    page.route("**/compare", refuse)
+    asked = refused(page, 400, "margin: not today")
     page.get_by_label("Model B", exact=True).select_option("digits-student/1")
     for _ in range(4):
         page.get_by_role("button", name="Add a model").click()
@@ -248,105 +210,6 @@ def test_what_is_asked_is_what_the_form_says(visit: Visit, address: str):
             **dict.fromkeys(("batch", "blocks", "calls", "threads", "rate", "seed")),
         }
     ]
-
-
-def csv(name: str, text: str | bytes) -> FilePayload:
-    return {"name": name, "mimeType": "text/csv", "buffer": text.encode() if isinstance(text, str) else text}
-
-
-OWN = "Or your own, as a CSV file"
-
-
-def test_examples_of_ones_own_are_compared_on(visit: Visit, address: str):
-    """From a CSV file to a report on the very rows and labels, as numpy knows them; then the held-out ones again."""
-    page = answered(visit(address))
-    inputs, labels = examples(12, seed=3)
-    header = ["label", *(f"p{n}" for n in range(64))]
-    rows = [[str(label), *map(str, row)] for label, row in zip(labels, inputs.reshape(12, -1), strict=True)]
-    page.get_by_label(OWN).set_input_files(
-        csv("own.csv", "\ufeff" + "\r\n".join(map(",".join, [header, *rows])) + "\r\n")
-    )
-    expect(page.locator("#own-state")).to_have_text("12 examples with labels.")
-    expect(page.get_by_label("Held-out examples, at most")).to_be_disabled()
-    quickly(page)
-    expect(page.locator("#comparison")).to_be_visible(timeout=QUICK_S)
-    report = report_of(page, address)
-    assert (report["data"]["dataset"], report["data"]["examples"], report["data"]["labelled"]) == (None, 12, True)
-    assert report["data"]["sha256"] == hashlib.sha256(inputs.tobytes()).hexdigest()
-    right = known_logits(inputs, seed=0).argmax(axis=1) == labels
-    assert report["models"][1]["accuracy"] == pytest.approx(right.mean())
-    page.get_by_role("button", name="Use held-out examples").click()
-    expect(page.get_by_label(OWN)).to_be_focused()
-    expect(page.locator("#own-state")).to_be_hidden()
-    expect(page.get_by_label("Held-out examples, at most")).to_be_enabled()
-
-
-ROW = ",".join(["1"] * 64)
-HEADER = ",".join(f"p{n}" for n in range(64))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "own.csv: holds no examples, expected a header and a row for each."),
-        (f"{HEADER}\n\n", "own.csv: holds no examples, expected a header and a row for each."),
-        (f"{HEADER}\n{ROW}\n{ROW},2\n", "own.csv: row 2 has 65 values, the header has 64."),
-        (
-            f"label,{HEADER}\n3,{ROW}\n3,x{ROW}\n",
-            "own.csv: row 2 holds “x1”, expected numbers in every column but label.",
-        ),
-        (f"{HEADER}\n,{ROW[2:]}\n", "own.csv: row 1 holds “”, expected numbers in every column but label."),
-        ('a,b\n1,"2\n', "own.csv: row 1 has a quotation mark that nothing ends, or text behind one."),
-        ("a,b\n1,2\n", "own.csv: a row has 2 numbers, the models take 8 × 8."),
-        ("a\n" + "1\n" * 10_001, "own.csv: holds 10,001 rows, expected at most 10,000."),
-        (b"\xff\xfe\x00", "own.csv: is no text in UTF-8, expected a CSV file."),
-    ],
-)
-def test_what_is_wrong_with_a_file_is_said_and_nothing_is_asked(
-    text: str | bytes, words: str, visit: Visit, address: str
-):
-    """Beside its field, where whoever does not see it hears it, and once more where one asks all the same."""
-    page = answered(visit(address))
-    asked: list[Request] = []
-    page.on("request", lambda request: asked.append(request) if request.method == "POST" else None)
-    page.get_by_label(OWN).set_input_files(csv("own.csv", text))
-    expect(page.locator("#own-failure")).to_have_text(words)
-    expect(page.get_by_role("alert").filter(has_text=words)).to_have_count(1)
-    assert page.get_by_label(OWN).get_attribute("aria-invalid") == "true"
-    page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.locator("#compare-failure")).to_have_text(words)
-    assert [request.url for request in asked if "compare" in request.url] == []
-
-
-def test_what_is_read_from_a_file_is_what_is_asked(visit: Visit, address: str):
-    """Quotes, empty lines and exponents; whole numbers that are no class's name are places of classes."""
-    page = answered(visit(address))
-    asked: list[dict[str, Any]] = []
-
-    def refuse(route: Route) -> None:
-        if route.request.method != "POST":
-            return route.continue_()
-        asked.append(json.loads(route.request.post_data or ""))
-        return route.fulfill(status=413, json={"error": "too much"})
-
-    page.route("**/compare", refuse)
-    values = ["-1.5e-1", " .5", "2.", "+3", *["0"] * 60]
-    rows = [f'"{values[0]}",{",".join(values[1:])},"a ""b"", c"', "", f"{','.join(values)},7"]
-    page.get_by_label(OWN).set_input_files(csv("own.csv", "\n".join([f"{HEADER},label", *rows])))
-    expect(page.locator("#own-state")).to_have_text("2 examples with labels.")
-    page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.locator("#compare-failure")).to_have_text("too much")
-    page.get_by_label(OWN).set_input_files(csv("own.csv", f"{HEADER},label\n{ROW},12\n"))
-    expect(page.locator("#own-state")).to_have_text("1 example with labels.")
-    page.get_by_role("button", name="Compare", exact=True).click()
-    page.get_by_label(OWN).set_input_files(csv("own.csv", f"{HEADER}\n{ROW}\n"))
-    expect(page.locator("#own-state")).to_have_text("1 example without labels, so that nothing is said of accuracy.")
-    page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.get_by_role("button", name="Compare", exact=True)).to_be_enabled()
-    page.wait_for_timeout(200)
-    assert [body["inputs"] for body in asked] == [[[-0.15, 0.5, 2, 3, *[0] * 60]] * 2, [[1] * 64], [[1] * 64]]
-    assert [body["labels"] for body in asked] == [['a "b", c', "7"], [12], None]
-    assert [(body["limit"], "dataset" in body) for body in asked] == [(None, False)] * 3
 
 
 def test_a_cascade_can_be_chosen_beside_its_student(visit: Visit, tmp_path: Path):

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from service.inputs.audio import read_samples
 from tests.listeners import WORDS, write_listener
-from tests.page import PHONE, SKIP, Visit, chromium, serve, visits
+from tests.page import PHONE, SKIP, Visit, chromium, serve
 from tests.recordings import encoded, tone, tune
 from tests.repositories import write_model
 
@@ -34,12 +34,6 @@ def browser(said: Path) -> Iterator[Browser]:
     fake = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
     with chromium(*fake, f"--use-file-for-fake-audio-capture={said}") as browser:
         yield browser
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    with visits(browser) as visit:
-        yield visit
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,13 @@ from PIL import Image
 from scipy import stats
 
 from service.comparison.choose import choose, place
-from service.comparison.render import markdown
-from service.comparison.schema.report import Report
 from service.library import Library
 from service.manifest import Role
 from tests.repositories import (
+    compared,
     examples,
     known_logits,
-    known_probabilities,
     serving,
-    write_cascade,
     write_model,
     write_pair,
 )
@@ -40,7 +37,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     write_model(root, "digits-baseline", role="baseline", seed=2)
     inputs = examples(5)[0].tolist()
     return asyncio.run(
-        _compare(
+        compared(
             root,
             held_out={"blocks": 3, "batch": 4, "limit": 30, "seed": 5, "margin": 60, "price_per_hour": 3.6},
             three={
@@ -53,16 +50,6 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             itself={"models": ["digits-student", "digits-student"], "inputs": inputs, **QUICK},
         )
     )
-
-
-async def _compare(root: Path, **bodies: dict[str, Any]) -> dict[str, Any]:
-    found = {}
-    async with serving(root) as client:
-        for name, body in bodies.items():
-            answer = await client.post("/compare", json=body)
-            assert answer.status_code == 200, answer.text
-            found[name] = answer.json()
-    return found
 
 
 def log_p(inputs: np.ndarray, seed: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -301,8 +288,8 @@ def test_a_batch_of_1_is_measured_once_and_told_twice(reports: dict[str, Any]) -
 async def test_the_request_in_a_report_repeats_the_comparison(tmp_path: Path) -> None:
     """The same data, quality and settings; only what was timed can differ."""
     write_pair(tmp_path)
-    first = (await _compare(tmp_path, first={"limit": 30, "seed": 5, "margin": 2, **QUICK}))["first"]
-    again = (await _compare(tmp_path, again=first["settings"]["request"]))["again"]
+    first = (await compared(tmp_path, first={"limit": 30, "seed": 5, "margin": 2, **QUICK}))["first"]
+    again = (await compared(tmp_path, again=first["settings"]["request"]))["again"]
     assert (again["data"], again["settings"]) == (first["data"], first["settings"])
     for key in ("nll", "brier", "confusion"):
         assert [model[key] for model in again["models"]] == [model[key] for model in first["models"]]
@@ -360,90 +347,10 @@ async def test_two_copies_of_one_network_take_as_much_memory_whichever_is_named_
     for name in ("wide-student", "wide-baseline"):
         write_model(tmp_path, name, shape=shape, classes=classes, held_out=examples(4, shape, 250))
     bodies = {name: {"models": [f"wide-{name}", "wide-student"], **QUICK} for name in ("student", "baseline")}
-    for report in (await _compare(tmp_path, **bodies)).values():
+    for report in (await compared(tmp_path, **bodies)).values():
         first, second = (model["cost"]["resident_bytes"] for model in report["models"])
         assert 0.7 < first / second < 1.4
         assert 4_000_000 < first < 9_000_000  # its weights are 4.1 MB
-
-
-@pytest.fixture(scope="module")
-def with_cascade(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The folder of a pair with a rule between them, and the report on the cascade and its two models."""
-    root = tmp_path_factory.mktemp("cascade")
-    write_cascade(root)
-    body = {"models": ["digits-cascade", "digits-student", "digits-ensemble"], "limit": 40, **QUICK}
-    return root, asyncio.run(_compare(root, it=body))["it"]
-
-
-def test_a_cascade_names_both_of_its_models_and_the_rule_between_them(
-    with_cascade: tuple[Path, dict[str, Any]],
-) -> None:
-    """In the JSON and where provenance is shown: with that, whoever reads it can tell what was compared."""
-    root, report = with_cascade
-    (cascade, student, ensemble) = report["models"]
-    hashes = {
-        name: hashlib.sha256((root / name / "1" / "model.onnx").read_bytes()).hexdigest()
-        for name in ("digits-student", "digits-ensemble")
-    }
-    assert cascade["sha256"] == student["sha256"] == hashes["digits-student"]
-    assert cascade["cascade"] == {
-        "student": "digits-student/1",
-        "asks": "digits-ensemble",
-        "asks_version": 1,
-        "asks_sha256": hashes["digits-ensemble"],
-        "threshold": 0.8,
-        "temperature": 0.5,
-    }
-    assert student["cascade"] is ensemble["cascade"] is None
-    told = " ".join(markdown(Report.model_validate(report)).split())
-    assert (
-        f"sha256 {hashes['digits-student']} of its student digits-student/1; where the confidence of that at "
-        f"temperature 0.5 is below 0.8, digits-ensemble/1 answers, sha256 {hashes['digits-ensemble']}"
-    ) in told
-
-
-def test_the_gain_of_a_cascade_is_stated(with_cascade: tuple[Path, dict[str, Any]]) -> None:
-    """The share that it passes on, its accuracy against the ensemble's, and what it costs of the ensemble's cost."""
-    report = with_cascade[1]
-    inputs, labels = (part[np.random.default_rng(0).choice(40, size=40, replace=False)] for part in examples())
-    deferred = known_probabilities(inputs, seed=1, temperature=0.5).max(axis=1) < 0.8
-    student, ensemble = (known_logits(inputs, seed=seed) for seed in (1, 0))
-    right = np.where(deferred[:, None], ensemble, student).argmax(axis=1) == labels
-    cascade, _, asked = report["models"]
-    assert cascade["deferred"] == pytest.approx(deferred.mean())
-    assert cascade["accuracy"] == pytest.approx(right.mean())
-    assert (cascade["multiply_accumulates"], asked["multiply_accumulates"]) == (round(640 * (1 + deferred.mean())), 640)
-    (gain,) = report["cascades"]
-    assert (gain["name"], gain["version"], gain["asks"], gain["asks_version"]) == (
-        *("digits-cascade", 1),
-        *("digits-ensemble", 1),
-    )
-    assert gain["deferred"] == cascade["deferred"]
-    against = next(pair for pair in report["pairs"] if (pair["a"], pair["b"]) == (gain["name"], gain["asks"]))
-    assert gain["accuracy_difference"] == against["accuracy_difference"]
-    assert gain["multiply_accumulates_ratio"] == pytest.approx(cascade["multiply_accumulates"] / 640)
-    ratio = cascade["latency_ms"]["mean"] / asked["latency_ms"]["mean"]
-    assert gain["time_ratio"]["value"] == pytest.approx(ratio)
-    assert gain["time_ratio"]["interval"][0] <= ratio <= gain["time_ratio"]["interval"][1]
-    assert gain["text"].startswith(
-        f"digits-cascade/1 passes {100 * deferred.mean():.1f} % of the examples on to digits-ensemble/1, is right on "
-        f"{100 * right.mean():.1f} % where that is on 90.0 % (difference "
-    )
-    work, time = 100 * (1 + deferred.mean()), 100 * ratio
-    assert f"takes {work:.1f} % of that model's multiply-accumulates and {time:.1f} % of its time, one" in gain["text"]
-    told = " ".join(markdown(Report.model_validate(report)).split())
-    assert gain["text"] in told
-    assert told.index(gain["text"]) < told.index("## Speed") < told.index("What the cascades save")
-    assert "passed on" not in told
-
-
-async def test_a_cascade_whose_ensemble_is_not_compared_states_its_cost_alone(tmp_path: Path) -> None:
-    write_cascade(tmp_path)
-    bodies = {"it": {"models": ["digits-student", "digits-cascade"], **QUICK}}
-    report = (await _compare(tmp_path, **bodies))["it"]
-    assert report["cascades"] == []
-    assert report["models"][1]["multiply_accumulates"] > 640
-    assert "What the cascades save" in markdown(Report.model_validate(report))
 
 
 async def test_the_report_counts_what_else_the_models_answered_meanwhile(tmp_path: Path) -> None:
