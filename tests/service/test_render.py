@@ -232,7 +232,7 @@ def test_the_faster_one_is_named_and_what_it_costs():
     assert "are about as fast as each other (1.02×, 95 % [0.980×, 1.06×])." in told()
     it["pairs"][0]["speed_up"] = {"value": 2.02, "interval": (0.82, 4.58)}
     assert (
-        "Which of digits-student/1 and digits-ensemble/1 is the faster one row at a time is not shown (2.02×, "
+        "One row at a time, neither digits-student/1 nor digits-ensemble/1 is shown to be the faster (2.02×, "
         "95 % [0.820×, 4.58×])."
     ) in told()
 

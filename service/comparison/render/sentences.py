@@ -28,7 +28,7 @@ def speed(view: View, pair: Pair) -> str:
         ratio = f"{times(pair.speed_up.value)}, 95 % {interval(pair.speed_up.interval, times)}"
         if low >= 1 / ALIKE and high <= ALIKE:
             return f"One row at a time, {a} and {b} are about as fast as each other ({ratio})."
-        return f"Which of {a} and {b} is the faster one row at a time is not shown ({ratio})."
+        return f"One row at a time, neither {a} nor {b} is shown to be the faster ({ratio})."
     if pair.speed_up.value < 1:
         return _faster(b, a, inverse(pair.speed_up))
     return _faster(a, b, pair.speed_up)
