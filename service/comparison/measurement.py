@@ -15,6 +15,7 @@ from service.comparison.data import Data
 from service.comparison.energy import Meter, find_meter
 from service.comparison.plan import Course, Plan
 from service.comparison.quality import LogP, label_flips, log_probabilities
+from service.comparison.remote import RemoteModel
 from service.comparison.schema.quality import LabelFlips
 from service.comparison.speed import Block, Stream
 from service.comparison.statistics import FEWEST, Seconds
@@ -125,6 +126,7 @@ class _Measurement:
         self.subjects = subjects
         self.data = data
         self.plan = plan
+        self.remotes = _remotes(subjects) if "http" in plan.scenarios else []  # refused before anything is timed
         self.order = np.random.default_rng(plan.seed)
         self.course = Course(plan)
         self.meter: Meter | None = find_meter() if all(subject.is_here for subject in subjects) else None
@@ -254,10 +256,15 @@ class _Measurement:
     def _asked(self) -> list[Asked] | list[None]:
         if "http" not in self.plan.scenarios:
             return [None] * len(self.subjects)
-        remotes = [subject.remote for subject in self.subjects if subject.remote is not None]
-        if len(remotes) < len(self.subjects):
-            raise InputError("scenarios: got http, but the models are compared without a server that could be asked")
-        return through_http.through_http(remotes, self.data, self.plan, self.course, self.order)
+        return through_http.through_http(self.remotes, self.data, self.plan, self.course, self.order)
+
+
+def _remotes(subjects: Sequence[Subject]) -> list[RemoteModel]:
+    """Where each of them is asked through HTTP. Raises InputError where one is not served."""
+    remotes = [subject.remote for subject in subjects if subject.remote is not None]
+    if len(remotes) < len(subjects):
+        raise InputError("scenarios: got http, but the models are compared without a server that could be asked")
+    return remotes
 
 
 def _mean_s(blocks: Sequence[Block]) -> float:

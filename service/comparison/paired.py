@@ -47,10 +47,11 @@ def verdict(found: Estimate, margin: float, a: str, b: str) -> Verdict:
         result = "refuted"
     else:
         result = "not shown"
+    points = "point" if margin == 1 else "points"
     return Verdict(
         margin=margin,
         result=result,
-        text=f"{a} is at most {margin:g} points less accurate than {b}: {result} "
+        text=f"{a} is at most {margin:g} {points} less accurate than {b}: {result} "
         f"(difference {100 * found.value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f})",
     )
 

@@ -165,6 +165,7 @@ def test_what_cannot_be_compared_is_one_line_and_exit_status_2(
         said = capsys.readouterr().err
         assert message in said.splitlines()[-1]
         assert said.splitlines()[-1].startswith("service: ")
+        assert "timing" not in said, "refused only after it was measured"
 
 
 def test_a_file_that_does_not_say_how_many_classes_there_are_needs_them_from_the_data(

@@ -78,6 +78,7 @@ def test_a_verdict_follows_from_where_the_interval_lies(interval: tuple[float, f
     found = verdict(Estimate(value=sum(interval) / 2, interval=interval), 0.3, "a/1", "b/2")
     assert found.result == result
     assert found.text.startswith(f"a/1 is at most 0.3 points less accurate than b/2: {result} (difference ")
+    assert verdict(Estimate(value=0.0, interval=interval), 1, "a", "b").text.startswith("a is at most 1 point less ")
 
 
 def test_energy_is_what_the_packages_counted_and_a_counter_may_start_again(tmp_path: Path) -> None:
