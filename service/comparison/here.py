@@ -63,7 +63,7 @@ def compare_files(paths: Sequence[Path], data: Path, label: str, asked: CompareR
         raise InputError("--models: got it together with --onnx, expected one of them")
     with Terminal() as terminal:
         examples = read_examples(data, None, label=label)
-        plan = make_plan(asked, settings)
+        plan = make_plan(asked, settings, settings.max_batch)
         with _turn(terminal):
             subjects = of_files(paths, examples.inputs, examples.classes, settings.device, plan.threads)
             found = _data(examples, subjects[0].classes, asked.limit, plan.seed)
@@ -98,7 +98,7 @@ def compare_servers(
         if any(remote.classes != len(classes) for remote in remotes):
             counts = ", ".join(f"{remote.name} {remote.classes}" for remote in remotes)
             raise InputError(f"the models have different numbers of classes ({counts}), expected {len(classes)} each")
-        plan = _remote_plan(make_plan(asked, settings), remotes)
+        plan = _remote_plan(make_plan(asked, settings, settings.max_batch), remotes)
         found = _data(examples, classes, asked.limit, plan.seed)
         check_margin(plan, found)
         subjects = [_remote_subject(remote, classes, examples) for remote in remotes]

@@ -48,7 +48,7 @@ def start(
     Raises InputError, NotFoundError, ModelError and BusyError.
     """
     models = choose(library, asked.models)
-    plan = make_plan(asked, settings)
+    plan = make_plan(asked, settings, models[0].manifest.input.rows_of(settings.max_batch))
     data = _data(asked, plan.seed, models, library) if own is None else own(models[0].manifest)
     check_margin(plan, data)
     chosen = [_chosen(model) for model in models]
@@ -72,16 +72,17 @@ def check_margin(plan: Plan, data: Data) -> None:
         )
 
 
-def make_plan(asked: CompareRequest, settings: Settings) -> Plan:
-    """The plan, with the defaults for what was not asked for. Raises InputError."""
-    batch = asked.batch or min(DEFAULT_BATCH, settings.max_batch)
-    if batch > settings.max_batch:
-        raise InputError(f"batch: got {batch}, expected 1 to {settings.max_batch}, which is this service's max_batch")
+def make_plan(asked: CompareRequest, settings: Settings, max_batch: int) -> Plan:
+    """The plan, with the defaults for what was not asked for; a run and a request hold at most `max_batch` rows.
+    Raises InputError."""
+    batch = asked.batch or min(DEFAULT_BATCH, max_batch)
+    if batch > max_batch:
+        raise InputError(f"batch: got {batch}, expected 1 to {max_batch}, the most that this service takes at once")
     return Plan(
         batch=batch,
         blocks=asked.blocks or DEFAULT_BLOCKS,
         seed=asked.seed or 0,
-        max_batch=settings.max_batch,
+        max_batch=max_batch,
         calls=asked.calls or 0,
         scenarios=tuple(dict.fromkeys(USUAL if asked.scenarios is None else asked.scenarios)),
         threads=_threads(asked, settings),

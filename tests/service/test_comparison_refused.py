@@ -76,7 +76,7 @@ PAIR = ["digits-student", "digits-ensemble"]
         ({"limit": 10_001}, 422, "limit: got 10001, expected less than or equal to 10000"),
         ({"limit": 1.5}, 422, "limit: got 1.5, expected a valid integer"),
         ({"batch": 0}, 422, "batch: got 0, expected greater than or equal to 1"),
-        ({"batch": 129}, 422, "batch: got 129, expected 1 to 128, which is this service's max_batch"),
+        ({"batch": 129}, 422, "batch: got 129, expected 1 to 128, the most that this service takes at once"),
         ({"blocks": 0}, 422, "blocks: got 0, expected greater than or equal to 3"),
         ({"blocks": 101}, 422, "blocks: got 101, expected less than or equal to 100"),
         ({"blocks": True}, 422, "blocks: got true, expected a valid integer"),

@@ -158,6 +158,17 @@ async def test_models_that_hear_are_compared_by_words(client: httpx.AsyncClient)
     assert report["pairs"][0]["agreement"] is not None
 
 
+async def test_recordings_are_compared_in_batches_of_no_more_than_a_request_may_hold(client: httpx.AsyncClient):
+    asked = {"models": ["tunes-student", "tunes-ensemble"], "blocks": 3, "scenarios": ["offline"]}
+    report = (await client.post("/compare", json=asked)).json()
+    assert report["settings"]["request"]["batch"] == 32
+    for model in report["models"]:
+        assert max(tried["size"] for tried in model["offline"]["tried"]) == 32
+    answer = await client.post("/compare", json=asked | {"batch": 33})
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "batch: got 33, expected 1 to 32, the most that this service takes at once"
+
+
 async def test_the_manifest_says_that_it_hears(client: httpx.AsyncClient):
     manifest = (await client.get("/models/tunes-student")).json()
     assert manifest["input"] == {
