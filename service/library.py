@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from service.cascade import Cascade, Found, find_cascades
 from service.errors import BusyError, ModelError, NotFoundError, SettingsError
@@ -85,6 +85,11 @@ class Library:
         if (name, version) not in found:
             found[name, version] = self._find(name, version)
         return found[name, version]
+
+    def default_for(self, kind: Literal["image", "audio"]) -> str | None:
+        """The name of the newest student, else of the newest model, that takes pictures or recordings, if any does."""
+        takers = {key: model for key, model in self.models().items() if getattr(model.manifest.input, kind) is not None}
+        return _default(takers).manifest.name if takers else None
 
     def _find(self, name: str | None, version: int | None) -> Model:
         models = self.models()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import orjson
@@ -61,6 +61,9 @@ FILES = {"image": "digit.png", "audio": "word.wav"}
 class PredictForm(Options):
     """multipart/form-data, for models that take images, or recordings."""
 
+    model: str | None = Field(
+        default=None, description="name of a model; by default the newest student that takes such a file"
+    )
     image: File = Field(default=None, description="PNG or JPEG")
     invert: bool | None = Field(default=None, description="true where the picture is dark on bright")
     audio: File = Field(default=None, description="WAV or FLAC")
@@ -113,7 +116,8 @@ async def read_form(request: Request, max_bytes: int, max_pixels: int) -> Rows:
         raise InputError("image or audio is missing: PNG or JPEG, or WAV or FLAC where the model hears recordings")
     if form.audio is not None and form.invert is not None:
         raise InputError("invert: it is for pictures, got a recording")
-    model = library.get(form.model, form.version)
+    kind: Literal["image", "audio"] = "image" if form.audio is None else "audio"
+    model = library.get(form.model or library.default_for(kind), form.version)
     if form.audio is not None:
         read = partial(read_recording, form.audio, model.manifest)
     else:

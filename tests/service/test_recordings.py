@@ -130,6 +130,12 @@ async def test_noise_is_some_word_with_a_probability(client: httpx.AsyncClient):
     assert sum(answer["probabilities"][0]) == pytest.approx(1)
 
 
+async def test_without_a_name_the_newest_model_answers_that_takes_such_a_file(client: httpx.AsyncClient):
+    word = await client.post("/predict", files={"audio": encoded(tune(1, seed=99))})
+    picture = await client.post("/predict", files={"image": (Path("docs") / "three.png").read_bytes()})
+    assert (word.json()["model"], picture.json()["model"]) == ("tunes-student", "digits-member")
+
+
 async def test_forms_and_bodies_that_do_not_fit_are_told_what_would(client: httpx.AsyncClient):
     raw = encoded(tune(0, seed=99))
     answer = await client.post("/predict", files={"audio": raw}, data={"model": "digits-member"})
