@@ -22,6 +22,7 @@ from service.model import load_model
 from tests.listeners import AUDIO, FILTERS, FRAMES, WORDS, recordings, weights, word_models, write_listener
 from tests.recordings import RATE, encoded, tone, tune
 from tests.repositories import serving, write_model
+from tests.served import ROOT
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -132,7 +133,7 @@ async def test_noise_is_some_word_with_a_probability(client: httpx.AsyncClient):
 
 async def test_without_a_name_the_newest_model_answers_that_takes_such_a_file(client: httpx.AsyncClient):
     word = await client.post("/predict", files={"audio": encoded(tune(1, seed=99))})
-    picture = await client.post("/predict", files={"image": (Path("docs") / "three.png").read_bytes()})
+    picture = await client.post("/predict", files={"image": (ROOT / "docs" / "three.png").read_bytes()})
     assert (word.json()["model"], picture.json()["model"]) == ("tunes-student", "digits-member")
 
 

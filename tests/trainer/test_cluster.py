@@ -12,7 +12,7 @@ from tests.trainer.conftest import TINY, environment, trainer
 from trainer.cluster import Here, OnRay, Processes, cluster_of
 from trainer.errors import RunError
 
-RECIPE = TINY.replace("hidden = [16]", "hidden = [560, 560]").replace("epochs = 40", "epochs = 40")
+RECIPE = TINY.replace("hidden = [16]", "hidden = [560, 560]").replace("epochs = 40", "epochs = 12")
 """Members too large to be trained at once, and long enough to leave a checkpoint: two tasks."""
 
 

@@ -184,7 +184,7 @@ def test_a_client_that_never_reads_is_let_go(service: Service):
 
 def test_what_is_wrong_behind_a_good_request_does_not_take_its_answer(service: Service):
     """Neither garbage nor a half request that is never ended; the first one here takes longer than the time limit."""
-    slow = b'{"blocks": 3}'
+    slow = b'{"blocks": 3, "scenarios": []}'
     for rest in (b"\0\0\0\r\n\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\n"):
         with wire(service) as connection:
             send(connection, head("/compare", f"Content-Length: {len(slow)}") + slow + rest)
