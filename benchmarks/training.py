@@ -10,7 +10,7 @@ An epoch of ours is a whole call of `fit`: optimiser, validation (256 examples) 
 targets given. Making them costs the teachers' answers to each example once, and is not counted.
 Both sides compute in float32, or where a row says so in bfloat16 (autocast): only ours, or both.
 A step is the time from one call of the loss to the next.
-The bare products of a step are its matrix products alone, torch.mm into tensors that exist already (forward, gradients
+The bare products of a step are its matrix products alone, torch.bmm into tensors that exist already (forward, gradients
 of the weights, gradients of the inputs but the first layer's), and the same fused Adam on the same parameters.
 """
 
@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks import textbook, textbrewer_loop
+from benchmarks import products, textbook, textbrewer_loop
 from service.machine import processor, usable_cpus
 from trainer.fit import Batch, Examples, fit
 from trainer.limits import cpu_threads
@@ -176,29 +176,6 @@ def step_s(sizes: Sequence[int], members: int, batch_size: int, steps: int, devi
     return statistics.median(after - before for before, after in itertools.pairwise(calls[2:]))
 
 
-def bare_step_s(sizes: Sequence[int], batch_size: int, steps: int) -> float:
-    """The median of the matrix products of a step, and fused Adam."""
-    layers = list(itertools.pairwise(sizes))
-    hidden = [torch.rand(batch_size, width) for width in sizes]
-    deltas = [torch.rand(batch_size, width) for width in sizes]
-    weights = [torch.randn(layer) * 0.01 for layer in layers]
-    biases = [torch.zeros(width) for width in sizes[1:]]
-    for parameter in [*weights, *biases]:
-        parameter.grad = torch.full_like(parameter, 1e-3)
-    optimiser = torch.optim.Adam([*weights, *biases], lr=1e-3, fused=True)
-
-    def step() -> None:
-        for index, weight in enumerate(weights):
-            torch.mm(hidden[index], weight, out=hidden[index + 1])
-        for index, weight in reversed(list(enumerate(weights))):
-            torch.mm(hidden[index].T, deltas[index + 1], out=weight.grad)
-            if index:
-                torch.mm(deltas[index + 1], weight.T, out=deltas[index])
-        optimiser.step()
-
-    return statistics.median([_seconds(step) for _ in range(steps + 2)][2:])
-
-
 def live_teachers(scale: Scale, batch_size: int = 256) -> Iterator[Row]:
     """Our epoch against loops in which the teachers answer anew for every batch."""
     train = random_examples(scale.rows, scale.student[0])
@@ -225,12 +202,38 @@ def live_teachers(scale: Scale, batch_size: int = 256) -> Iterator[Row]:
         yield Row("an epoch of distillation, against TextBrewer", ">= 1.7, >= 8", skipped="textbrewer is not installed")
 
 
+def bounds(scale: Scale, batch_size: int = 256) -> Iterator[Row]:
+    """What no loop can be beyond: the bare products and fused Adam of a step of the student, without the teachers'
+    answers and with them."""
+    for count in (1, scale.members):
+        yield _measured(
+            f"bare products and fused Adam of a step, without against with the answers of {count} teacher"
+            + "s" * (count > 1),
+            "",
+            scale.repetitions,
+            partial(_bare_s, scale, batch_size, 0),
+            partial(_bare_s, scale, batch_size, count),
+        )
+
+
+def _bare_s(scale: Scale, batch_size: int, teachers: int) -> float:
+    step = products.step_s(scale.student, batch_size, scale.steps * 5)
+    return step + (teachers * products.answers_s(scale.wide, batch_size, scale.steps * 5) if teachers else 0.0)
+
+
 def together(scale: Scale) -> Iterator[Row]:
     """Members at once (ours) against one after another (theirs): a step of all of them."""
     wide = f"a step of {scale.members} {'-'.join(map(str, scale.wide))} at once against one by one"
     digits = f"a step of {scale.members} {'-'.join(map(str, scale.digits))} at once against one by one, one thread"
     with cpu_threads(1):
         yield _pair(scale, digits, ">= 3", scale.digits, 64, scale.steps * 5)
+        yield _measured(
+            f"bare products and fused Adam of those {scale.members} at once, against our steps one by one, one thread",
+            "",
+            scale.repetitions,
+            lambda: products.step_s(scale.digits, 64, scale.steps * 5, scale.members),
+            partial(_one_by_one_s, scale, scale.digits, 64, scale.steps * 5, "cpu"),
+        )
     # Above stages.SMALL the trainer goes one by one on the CPU: a ratio near 1 or below it says that this is right.
     yield _pair(scale, f"{wide}, CPU (the trainer goes one by one)", "<= 1.05", scale.wide, 256, scale.steps)
     if torch.cuda.is_available():
@@ -242,13 +245,13 @@ def together(scale: Scale) -> Iterator[Row]:
 def _pair(
     scale: Scale, title: str, wanted: str, sizes: Sequence[int], batch_size: int, steps: int, device: str = "cpu"
 ) -> Row:
-    def one_by_one() -> float:
-        return sum(step_s(sizes, 1, batch_size, steps, device) for _ in range(scale.members))
-
-    def at_once() -> float:
-        return step_s(sizes, scale.members, batch_size, steps, device)
-
+    at_once = partial(step_s, sizes, scale.members, batch_size, steps, device)
+    one_by_one = partial(_one_by_one_s, scale, sizes, batch_size, steps, device)
     return _measured(title, wanted, scale.repetitions, at_once, one_by_one)
+
+
+def _one_by_one_s(scale: Scale, sizes: Sequence[int], batch_size: int, steps: int, device: str) -> float:
+    return sum(step_s(sizes, 1, batch_size, steps, device) for _ in range(scale.members))
 
 
 def overhead(scale: Scale, batch_size: int = 512) -> Row:
@@ -259,13 +262,13 @@ def overhead(scale: Scale, batch_size: int = 512) -> Row:
         ">= 0.80",
         scale.repetitions,
         lambda: step_s(sizes, 1, batch_size, scale.steps),
-        lambda: bare_step_s(sizes, batch_size, scale.steps),
+        lambda: products.step_s(sizes, batch_size, scale.steps),
     )
 
 
 def measure(scale: Scale) -> str:
     """The whole table, below a line that names what it was measured on."""
-    rows = [*live_teachers(scale), *together(scale), overhead(scale)]
+    rows = [*live_teachers(scale), *bounds(scale), *together(scale), overhead(scale)]
     policy = os.environ.get("OMP_WAIT_POLICY", "not set")
     hardware = f"{processor()}, {torch.get_num_threads()} threads, OMP_WAIT_POLICY {policy}"
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import int8, textbook, textbrewer_loop, training
+from benchmarks import int8, products, textbook, textbrewer_loop, training
 from benchmarks.specialists import __main__ as specialists
 from benchmarks.specialists import answers, combining
 from benchmarks.specialists.data import emnist_shaped
@@ -26,8 +26,8 @@ from trainer.recipe import Training
 def test_every_row_of_the_training_benchmarks_is_measured_or_says_why_not():
     """A row has both times and their ratio, or the reason why it was skipped."""
     lines = training.measure(training.QUICK).splitlines()
-    rows = [line for line in lines if line.startswith("| a")]
-    assert len(rows) >= 7
+    rows = [line for line in lines if line.startswith(("| a", "| bare"))]
+    assert len(rows) >= 10
     for row in rows:
         ratio = row.split("|")[4]
         assert "[" in ratio or ratio.strip() in {"no GPU", "textbrewer is not installed"}
@@ -67,7 +67,8 @@ def test_textbrewer_trains_the_same_student():
 def test_the_bare_step_and_ours_are_measured_on_the_same_sizes():
     """Both give seconds."""
     assert training.step_s([8, 4, 10], 2, 4, 2) > 0
-    assert training.bare_step_s([8, 4, 10], 4, 2) > 0
+    assert products.step_s([8, 4, 10], 4, 2, members=2) > 0
+    assert products.answers_s([8, 4, 10], 4, 2) > 0
 
 
 def test_the_int8_benchmark_prints_a_row_for_every_batch(capsys):
