@@ -37,7 +37,7 @@ def tensor(data: Any = None, datatype: str = "FP32", shape: Any = (3, 8, 8), **m
 
 
 async def infer(client: httpx.AsyncClient, path: str = INFER, **body: Any) -> dict[str, Any]:
-    answer = await client.post(path, json={"inputs": [tensor()], **body})
+    answer = await client.post(path, json={"inputs": [tensor()]} | body)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     return answer.json()
@@ -64,6 +64,13 @@ async def test_the_answer_is_what_numpy_computes(client: httpx.AsyncClient):
     assert probabilities | {"data": 0} == {"name": "probabilities", "datatype": "FP32", "shape": [3, 10], "data": 0}
     np.testing.assert_allclose(probabilities["data"], known_probabilities(INPUTS, seed=1).ravel(), atol=1e-6)
     np.testing.assert_allclose(logits["data"], known_logits(INPUTS, seed=1).ravel(), atol=1e-5)
+
+
+async def test_parameters_that_are_other_servers_words_are_passed_over(client: httpx.AsyncClient):
+    """MLServer's codecs name the type that they encode, in the request and in each input."""
+    words = {"content_type": "np"}
+    answer = await infer(client, inputs=[tensor(parameters=words)], parameters=words)
+    np.testing.assert_allclose(answer["outputs"][0]["data"], known_probabilities(INPUTS, seed=1).ravel(), atol=1e-6)
 
 
 @pytest.mark.parametrize("path", ["/v2/models/digits-ensemble/infer", "/v2/models/digits-ensemble/versions/1/infer"])
