@@ -23,7 +23,7 @@ from trainer.display import Display
 from trainer.errors import RecipeError, TrainerError
 from trainer.fit import Examples, View, plain
 from trainer.losses import UNLABELLED
-from trainer.modules import source_sha256
+from trainer.modules import check_network, source_sha256
 from trainer.objectives import Distilling, hard
 from trainer.recipe import Recipe, StudentTable
 from trainer.runs import open_run, run_name
@@ -108,7 +108,7 @@ def load(recipe: Recipe, recipe_dir: Path, options: Options, display: Display) -
         transfer = load_transfer(recipe, recipe_dir, options.data_dir, split)
     if transfer.left_out:
         display.say(f"transfer: left out {transfer.left_out} inputs that are validation or test examples")
-    check_views(recipe, split)
+    check_fit(recipe, split)
     return Data(split, transfer.inputs)
 
 
@@ -181,10 +181,11 @@ def student_views(recipe: Recipe, split: Split) -> NumberedViews | None:
     return NumberedViews(number, recipe.split_seed, asked.jitter, asked.mix, split.background, asked.distort)
 
 
-def check_views(recipe: Recipe, split: Split) -> None:
-    """Raises RecipeError where a recipe would move images and the data are none, or have specialists for states."""
+def check_fit(recipe: Recipe, split: Split) -> None:
+    """Raises RecipeError where the recipe's networks, moved images or specialists are not for such data."""
     asked: dict[str, int] = {"views": recipe.views}
     for name, table in (("ensemble", recipe.ensemble), ("student", recipe.student)):
+        check_network(table.network, split.shape, len(split.classes), table.hidden)
         asked |= {f"{name}.jitter": table.jitter, f"{name}.distort": table.distort}
     keys = [f"{key} = {str(value).lower()}" for key, value in asked.items() if value]
     if isinstance(split, Speech) and recipe.specialists is not None:

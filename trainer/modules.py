@@ -80,11 +80,22 @@ def make_module(
 
     Raises RecipeError: no such module or factory, or what it makes is no network from `shape` to K logits.
     """
+    return Module(_network(name, shape, classes, hidden, seed), normalise)
+
+
+def check_network(name: str, shape: Sequence[int], classes: int, hidden: Sequence[int]) -> None:
+    """Raises RecipeError as `make_module` would: to be told before an ensemble is trained, not after. An mlp fits any
+    shape."""
+    if name != "mlp":
+        _network(name, shape, classes, hidden, seed=0)
+
+
+def _network(name: str, shape: Sequence[int], classes: int, hidden: Sequence[int], seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(2 * seed)  # the streams of initial weights are the even ones, as in networks.py
         network = cnn(shape, classes, hidden) if name == "cnn" else _factory(name)(tuple(shape), classes)
     _check(name, network, shape, classes)
-    return Module(network, normalise)
+    return network
 
 
 def _factory(name: str) -> Callable[[tuple[int, ...], int], nn.Module]:

@@ -56,6 +56,8 @@ def smallest(
     Raises TrainerError where no student keeps to the limits; the table then says by how much.
     """
     recipe = recipe.for_students()
+    for hidden in family:
+        recipe.student.changed(hidden=hidden)  # all of them, before the first is trained
     data = load(recipe, recipe_dir, options, display)
     names = model_names(_with(recipe, family[0], "int8"))
     check_repository(options.models_dir, names, data.split.shape, data.split.classes)

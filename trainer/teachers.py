@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from service.manifest import GRAPH, Manifest
+from service.manifest import GRAPH, MANIFEST, Manifest
 from service.model import load_model
 from trainer.answers import Teacher, teacher_of
 from trainer.data.split import Split
@@ -56,6 +56,8 @@ def given_teacher(workshop: Workshop, recipe: Recipe, recipe_dir: Path) -> Tutor
     path = recipe_dir / os.path.expanduser(recipe.teacher)  # noqa: PTH111 - Path's raises where there is no such user
     split, classes = workshop.split, workshop.split.classes
     if path.is_dir():
+        if not (path / MANIFEST).exists():
+            raise RecipeError(f"teacher {path}: no {MANIFEST} in it, expected a version folder such as NAME/1")
         served = split.corpus.words if isinstance(split, Speech) else classes
         check_classes(load_model(path, device="cpu").manifest, served)
         path = path / GRAPH

@@ -134,6 +134,14 @@ def test_a_published_model_teaches_too(run):
     assert "teacher wine-ensemble/1 has the classes class_0, class_1, class_2, expected the data's: 0, 1" in done.stderr
 
 
+def test_a_folder_without_a_manifest_is_told_what_a_teacher_is(tmp_path):
+    (tmp_path / "models" / "some-ensemble" / "1").mkdir(parents=True)
+    (tmp_path / "mine.toml").write_text('data = "digits"\nteacher = "models/some-ensemble"\n')
+    done = trainer_here("train", "mine.toml", "--runs-dir", "runs", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "some-ensemble: no manifest.json in it, expected a version folder such as NAME/1" in done.stderr
+
+
 def test_a_teacher_that_is_not_there_is_told(run):
     """In one line."""
     folder, _, _ = run

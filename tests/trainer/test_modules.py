@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.trainer.conftest import trainer_here
 from trainer.errors import RecipeError
 from trainer.fit import Examples, fit, score
 from trainer.modules import Module, make_module, source_sha256
@@ -157,6 +158,15 @@ def test_convolutions_are_for_images():
     told = re.escape("network 'cnn' takes images [H, W] and one width or more, got [13] and [8]")
     with pytest.raises(RecipeError, match=told):
         make_module("cnn", (13,), 3, (8,), 0, IDENTITY)
+
+
+def test_a_student_that_cannot_be_is_told_before_its_ensemble_is_trained(tmp_path):
+    np.savez(tmp_path / "flat.npz", inputs=np.arange(60.0).reshape(30, 2), labels=np.arange(30) % 2)
+    (tmp_path / "late.toml").write_text('data = "flat.npz"\n[student]\nnetwork = "cnn"\nhidden = [4]\n')
+    done = trainer_here("train", "late.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "network 'cnn' takes images [H, W] and one width or more, got [2] and [4]" in done.stderr
+    assert "members" not in done.stdout + done.stderr
 
 
 def test_other_code_is_another_run(own_code):

@@ -103,3 +103,11 @@ def test_a_limit_is_a_number(tmp_path):
     done = trainer_here("smallest", "digits", "--tolerance", "-1", cwd=tmp_path)
     assert done.returncode == 2
     assert "'-1' is not a number of 0 or more" in done.stderr
+
+
+def test_a_width_that_cannot_be_is_told_before_the_first_is_trained(tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    done = trainer_here("smallest", "tiny.toml", "--tolerance", "1", "--hidden", "8,0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "student: hidden.0: got 0, expected greater than or equal to 1" in done.stderr
+    assert "members" not in done.stdout + done.stderr

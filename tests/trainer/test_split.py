@@ -133,6 +133,12 @@ def test_a_class_without_training_examples_is_refused():
     assert str(caught.value) == "mine: no training example of class yes"
 
 
+def test_of_many_classes_without_training_examples_a_few_are_named():
+    with pytest.raises(DataError) as caught:
+        make_split("mine", INPUTS, LABELS, tuple(map(str, range(1000))), None, PARTS)
+    assert str(caught.value) == "mine: no training example of class 2, 3, 4, 5, 6 and 993 more"
+
+
 def test_one_class_is_refused():
     """There is nothing to tell apart."""
     with pytest.raises(DataError, match="mine: 1 class, expected at least 2"):

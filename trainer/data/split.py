@@ -15,6 +15,8 @@ from trainer.errors import DataError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = ("train", "validation", "test")
+NAMED = 5
+"""Classes that an error names at most."""
 
 
 class Part(NamedTuple):
@@ -94,7 +96,9 @@ def make_split(
             raise DataError(f"{name}: the {what} part is empty; it takes all of train, validation and test")
     missing = sorted(set(range(len(classes))) - set(parts[TRAIN].labels.tolist()))
     if missing:
-        raise DataError(f"{name}: no training example of class {', '.join(classes[k] for k in missing)}")
+        named = ", ".join(classes[k] for k in missing[:NAMED])
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise DataError(f"{name}: no training example of class {named}{more}")
     return Split(name, classes, image, *parts)
 
 
