@@ -22,7 +22,11 @@ from trainer.networks import normalise_for
 from trainer.objectives import hard
 from trainer.recipe import Training
 
+OF_TEXTBREWER = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
+"""Where it is installed, its code warns when it is compiled."""
 
+
+@OF_TEXTBREWER
 def test_every_row_of_the_training_benchmarks_is_measured_or_says_why_not():
     """A row has both times and their ratio, or the reason why it was skipped."""
     lines = training.measure(training.QUICK).splitlines()
@@ -53,6 +57,7 @@ def test_the_targets_of_several_teachers_are_the_mean_of_their_softened_distribu
     torch.testing.assert_close(many.sum(dim=-1), torch.ones(3))
 
 
+@OF_TEXTBREWER
 def test_textbrewer_trains_the_same_student():
     """Where it is installed, its epoch changes the student's weights."""
     pytest.importorskip("textbrewer", exc_type=ImportError)
