@@ -156,8 +156,12 @@ class Runner:
                     del received[: end + 1]
                     if "progress" not in line:
                         return line, bytes(received) + child.stdout.read()
-                    if not line["progress"].pop("is_own_traffic"):  # of what it asks itself nothing counts
-                        self._after = self._other_runs()
+                    runs = self._other_runs()
+                    # Of what it asks itself nothing counts. It says so before it asks, so that a count is clean only
+                    # where nothing more was said until it was taken.
+                    said_more = b"\n" in received or bool(selector.select(0))
+                    if not line["progress"].pop("is_own_traffic") and not said_more:
+                        self._after = runs
                     self._store.tell(identity, line["progress"])
                     self._look(identity)
 
