@@ -159,3 +159,9 @@ def test_a_row_in_the_table_has_mean_spread_and_seeds():
     """Beside the paper's figure."""
     text = markdown(Results("a command", "a Z80", [ROW]), "a-plot.png")
     assert "| `plain` | a network | 146 |  | 145.0 ± 7.1 [2] | validation | 12 s |" in text
+    assert "Test errors out of 10,000, mean" in text
+
+
+def test_a_quick_run_does_not_speak_of_ten_thousand_examples():
+    text = markdown(Results("python -m trainer reproduce mnist --quick", "a Z80", [ROW]), "a-plot.png")
+    assert "Test errors out of the few examples of a quick run, mean" in text

@@ -22,12 +22,13 @@ def write_report(place: Path, results: Results) -> None:
 def markdown(results: Results, plot: str) -> str:
     """The command, the machine, the rows beside the paper's, and what to know about them."""
     rows = [row for row in results.rows if "temperature" not in row.details]
+    tested = "the few examples of a quick run" if "--quick" in results.command.split() else "10,000"
     lines = [
         "# The paper's MNIST section, reproduced",
         "",
         f"    {results.command}",
         "",
-        f"{results.hardware}; {results.seconds / 3600:.1f} hours. Test errors out of 10,000, mean ± standard",
+        f"{results.hardware}; {results.seconds / 3600:.1f} hours. Test errors out of {tested}, mean ± standard",
         "deviation over seeds (their number in brackets). Validation examples, which are not learnt, choose epochs.",
         "",
         "| row | what | paper | to reach | ours | chosen on | time |",
