@@ -64,6 +64,17 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._silent_bytes > LARGEST_HEAD:
             self._refuse_head()
 
+    def is_idle(self) -> bool:
+        """Whether what comes next begins a request that is asked at once, and not the last one of the connection."""
+        is_closing = self.is_ending() or self.transport.is_closing()
+        return not (self._is_receiving or is_closing) and self.is_answered()
+
+    def skip_parsing(self) -> None:
+        """A subclass has read a whole request without the parser, which has not moved."""
+        self._unset_keepalive_if_required()
+        self._receiving_since = None
+        self._silent_bytes = 0
+
     def on_message_begin(self) -> None:
         """A request begins. Its time is not counted while one before it is unanswered, since it is not read then."""
         super().on_message_begin()
@@ -171,10 +182,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.server_state.default_headers is not self._default_headers:  # uvicorn makes them anew with the date
             self._default_headers = self.server_state.default_headers
             self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
-        lines = [STATUS_LINES[status], self._default_lines, b"content-length: %d\r\n" % len(body)]
-        lines += [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
-        lines.append(b"connection: close\r\n\r\n" if close else b"\r\n")
-        self.transport.write(b"".join([*lines, body]))
+        lines = [f"content-length: {len(body)}\r\n"]
+        lines += [f"{name.lower()}: {value}\r\n" for name, value in headers.items()]
+        lines.append("connection: close\r\n\r\n" if close else "\r\n")
+        head = "".join(lines).encode("latin-1")
+        self.transport.write(b"".join((STATUS_LINES[status], self._default_lines, head, body)))
 
     def is_answered(self) -> bool:
         """Whether nothing that was asked before waits for its answer."""

@@ -21,15 +21,20 @@ from starlette.datastructures import State
 
 from service import log
 from service.asked import JSON, Asked, SlowRequestError
+from service.batching import Batcher
 from service.errors import StillroomError
 from service.front.connection import LimitedProtocol
-from service.front.exchange import Ask, Exchange, Headers
+from service.front.exchange import Ask, Exchange, Head, Headers, KnownHead, known_head
+from service.front.keys import Keys
 from service.jobs import Outcome
+from service.library import Library
 from service.predict import api as predict
 from service.predict.numbers import Reader
 from service.protocol import infer
 from service.protocol.about import version_of
 from service.refused import INTERNAL, refused
+from service.settings import Settings
+from service.statistics import Statistics
 from service.tracing import Tracing
 
 logger = logging.getLogger("service")
@@ -45,11 +50,33 @@ class DirectProtocol(LimitedProtocol):
 
     def __init__(self, *values: Any, state: State, reader: Reader, **named: Any) -> None:
         super().__init__(*values, most_connections=state.settings.max_connections, **named)
-        self._state = state
+        self._library: Library = state.library
+        self._settings: Settings = state.settings
+        self._keys: Keys = state.keys
+        self._batcher: Batcher = state.batcher
+        self._statistics: Statistics = state.statistics
+        self._tracing: Tracing | None = state.tracing
         self._reader = reader
         # A page of another origin gets its headers from FastAPI's middleware.
         self._unusual = UNUSUAL | {b"origin"} if state.settings.cors_origins else UNUSUAL
         self._largest_body = min(LARGEST_BODY, state.settings.max_body_bytes)
+        self._known: KnownHead | None = None
+        """Of the last request that came in one piece."""
+
+    def data_received(self, data: bytes) -> None:
+        """As for any connection; a request whose head is known is not parsed again."""
+        is_new = self.is_idle()
+        body = self._known.body_in(data) if is_new and self._known is not None else None
+        if self._known is not None and body is not None and not self.flow.write_paused:
+            self.skip_parsing()
+            self.cycle = exchange = Exchange(self._known.head)  # type: ignore[assignment]  # see Exchange
+            exchange.parts.append(body)
+            self.end()
+            return
+        before = self.cycle
+        super().data_received(data)
+        if is_new and self.cycle is not before and isinstance(self.cycle, Exchange):
+            self._known = known_head(self.cycle.head, data)
 
     def begin(self) -> bool:
         """Takes the request, or leaves it to FastAPI."""
@@ -84,7 +111,7 @@ class DirectProtocol(LimitedProtocol):
         identity = log.identify(None)
         is_said = super().turn_away(status, text, {log.REQUEST_ID: identity, **(headers or {})})
         if is_said:
-            self._state.statistics.requested("other", "other", status)
+            self._statistics.requested("other", "other", status)
             log.answered("other", "other", status, 0.0, identity)
         return is_said
 
@@ -101,7 +128,7 @@ class DirectProtocol(LimitedProtocol):
         if found is None:
             return None
         route, ask = found
-        return Exchange(route, self.url, ask, headers, keep_alive=self.parser.should_keep_alive())
+        return Exchange(Head(route, self.url, ask, headers, int(length), self.parser.should_keep_alive()))
 
     def _route(self, headers: Headers) -> tuple[str, Ask] | None:
         if self.url == b"/predict":
@@ -116,23 +143,22 @@ class DirectProtocol(LimitedProtocol):
         return None
 
     def _predict(self, raw: bytes, headers: Headers, started: float, is_inline: bool) -> Asked:
-        return predict.ask(raw, self._state.library, self._state.settings, started, self._reader)
+        return predict.ask(raw, self._library, self._settings, started, self._reader)
 
     def _infer(
         self, name: str, version: str | None, raw: bytes, headers: Headers, started: float, is_inline: bool
     ) -> Asked:
-        model = version_of(self._state.library, name, version)
+        model = version_of(self._library, name, version)
         length, accepts = headers.get(infer.JSON_LENGTH.lower().encode()), headers.get(b"accept-encoding", b"")
         json_length = None if length is None else length.decode("latin-1")
-        settings = self._state.settings
-        return infer.ask(raw, json_length, accepts.decode("latin-1"), model, settings, is_inline=is_inline)
+        return infer.ask(raw, json_length, accepts.decode("latin-1"), model, self._settings, is_inline=is_inline)
 
     def _ask(self, exchange: Exchange) -> None:
         try:
             with self._traced(exchange):
-                if len(self._state.keys):
-                    given = exchange.headers.get(b"authorization")
-                    self._state.keys.check(given and given.decode("latin-1"), "predict")
+                if len(self._keys):
+                    given = exchange.head.headers.get(b"authorization")
+                    self._keys.check(None if given is None else given.decode("latin-1"), "predict")
                 self._submit(exchange, exchange.ask(is_inline=True))
         except SlowRequestError:
             asking = self.loop.run_in_executor(None, partial(exchange.ask, is_inline=False))
@@ -150,16 +176,15 @@ class DirectProtocol(LimitedProtocol):
             self._fail(exchange, error)
 
     def _submit(self, exchange: Exchange, asked: Asked) -> None:
-        exchange.job = self._state.batcher.submit(asked.model, asked.inputs, partial(self._done, exchange, asked))
+        exchange.job = self._batcher.submit(asked.model, asked.inputs, partial(self._done, exchange, asked))
 
     def _traced(self, exchange: Exchange) -> AbstractContextManager[Any]:
-        tracing: Tracing | None = self._state.tracing
-        if tracing is None:
+        if self._tracing is None:
             return NOT_TRACED
-        exchange.span = exchange.span or tracing.begin(
-            {name.decode("latin-1"): v.decode("latin-1") for name, v in exchange.headers.items()}
+        exchange.span = exchange.span or self._tracing.begin(
+            {name.decode("latin-1"): v.decode("latin-1") for name, v in exchange.head.headers.items()}
         )
-        return tracing.within(exchange.span)
+        return self._tracing.within(exchange.span)
 
     def _done(self, exchange: Exchange, asked: Asked, outcome: Outcome) -> None:
         if isinstance(outcome, StillroomError):
@@ -175,22 +200,20 @@ class DirectProtocol(LimitedProtocol):
     def _fail(self, exchange: Exchange, error: Exception) -> None:
         token = log.request_id.set(exchange.id)
         if isinstance(error, StillroomError):
-            refusal = refused(error, "POST", exchange.path.decode())
+            refusal = refused(error, "POST", exchange.head.path.decode())
         else:
-            logger.error("POST %s failed", exchange.route, exc_info=error)
+            logger.error("POST %s failed", exchange.head.route, exc_info=error)
             refusal = INTERNAL
         log.request_id.reset(token)
         self._write(exchange, refusal.status, refusal.body, JSON, refusal.headers)
 
     def _write(self, exchange: Exchange, status: int, body: bytes, kind: str, headers: Mapping[str, str]) -> None:
         exchange.complete()
-        self._state.statistics.requested("POST", exchange.route, status)
-        if exchange.span is not None:
-            self._state.tracing.end(
-                exchange.span, "POST", exchange.route, status, {"stillroom.request_id": exchange.id}
-            )
+        self._statistics.requested("POST", exchange.head.route, status)
+        if self._tracing is not None and exchange.span is not None:
+            self._tracing.end(exchange.span, "POST", exchange.head.route, status, {"stillroom.request_id": exchange.id})
         if log.access.isEnabledFor(logging.INFO):
-            log.answered("POST", exchange.path.decode(), status, perf_counter() - exchange.started, exchange.id)
+            log.answered("POST", exchange.head.path.decode(), status, perf_counter() - exchange.started, exchange.id)
         if self.transport.is_closing():
             return
         described = {"content-type": kind, log.REQUEST_ID: exchange.id, **headers}

@@ -13,7 +13,7 @@ from service.errors import NotFoundError
 from service.library import Library
 from service.manifest import GRAPH, Manifest
 from service.model import Model
-from service.protocol.request import OUTPUTS
+from service.protocol.described import OUTPUTS
 from service.protocol.statistics import shown
 from service.settings import Settings
 from service.statistics import Statistics

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.manifest import Manifest
 from service.model import Prediction
 from service.protocol.datatypes import BYTES
-from service.protocol.request import Output
+from service.protocol.described import Output
 
 
 class InferAnswer(NamedTuple):

@@ -20,7 +20,8 @@ from service.front.answering import answer
 from service.model import Model
 from service.protocol.about import model_of
 from service.protocol.answer import render
-from service.protocol.request import OUTPUTS, Limits, parse
+from service.protocol.described import OUTPUTS
+from service.protocol.request import Limits, parse
 from service.settings import Settings
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +15,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.repositories import examples, known_probabilities, write_pair
+from tests.repositories import known_probabilities, write_pair
 from tests.served import free_port, serving
-
-INPUTS, _ = examples(3)
-FLAT = INPUTS.reshape(3, -1).astype(int).tolist()
+from tests.service.wire import FLAT, INPUTS, V2, Wire, binary, infer, labels, predict, request
 
 
 @pytest.fixture(scope="module")
@@ -32,23 +29,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         yield client
 
 
-def infer(**changes: Any) -> bytes:
-    given = {"name": "input", "shape": [3, 64], "datatype": "FP32", "data": FLAT, **changes}
-    return json.dumps({"id": "7", "inputs": [given]}).encode()
-
-
-def binary() -> tuple[bytes, dict[str, str]]:
-    size = {"binary_data_size": INPUTS.nbytes}
-    given = {"name": "input", "shape": [3, 8, 8], "datatype": "FP32", "parameters": size}
-    head = json.dumps({"inputs": [given], "parameters": {"binary_data_output": True}}).encode()
-    return head + INPUTS.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
-
-
-def predict(**fields: Any) -> bytes:
-    return json.dumps({"inputs": FLAT, **fields}).encode()
-
-
-V2 = "/v2/models/digits-student/infer"
 REQUESTS = {
     "rows": ("/predict", predict(), {}),
     "nested": ("/predict", json.dumps({"inputs": INPUTS.tolist()}).encode(), {}),
@@ -121,43 +101,10 @@ def _counted(client: httpx.Client, ask: bool) -> dict[str, float]:
     return {route: float(count) for route, count in re.findall(pattern, client.get("/metrics").text)}
 
 
-class Wire:
-    """A bare connection to the service."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        self.socket = socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=20)
-        self.stream = self.socket.makefile("rb")
-
-    def __enter__(self) -> Wire:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stream.close()
-        self.socket.close()
-
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
-        status = int(self.stream.readline().split()[1])
-        headers: dict[str, str] = {}
-        while line := self.stream.readline().strip().decode():
-            name, _, value = line.partition(": ")
-            headers[name] = value
-        return status, headers, self.stream.read(int(headers["content-length"]))
-
-
-def request(body: bytes, path: str = "/predict", *headers: str, version: str = "1.1") -> bytes:
-    lines = [f"POST {path} HTTP/{version}", "Host: service", f"Content-Length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
 @pytest.fixture
 def wire(client: httpx.Client) -> Iterator[Wire]:
     with Wire(client) as wire:
         yield wire
-
-
-def labels(body: bytes) -> list[str]:
-    found: list[str] = json.loads(body)["labels"]
-    return found
 
 
 def test_requests_that_are_sent_at_once_are_answered_in_their_order(wire: Wire):
