@@ -35,7 +35,7 @@ from service.comparison.remote import connect
 from service.comparison.statistics import speed_up
 from service.comparison.subject import Answering, Subject
 from service.comparison.subjects import Chosen, of_repository
-from service.machine import processor, usable_cpus
+from service.machine import processors, usable_cpus
 from service.manifest import GRAPH, read_manifest
 from service.measures import Estimate
 from service.model import Prediction
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         if options.models_dir is None:
             write_models(models)
         tables = found(models, options.repetitions), _beside_wrk(models), _meanwhile(models)
-        for line in chain([f"{processor()}, {usable_cpus()} CPUs\n"], *tables):
+        for line in chain([f"{processors()}\n"], *tables):
             print(line, flush=True)  # noqa: T201 - what it is for
 
 

@@ -26,7 +26,7 @@ from benchmarks.serving.load import load
 from benchmarks.serving.models import MEMBER, STUDENT, examples, write_models
 from benchmarks.serving.servers import as_binary, as_json, ours, running
 from benchmarks.training import step_s
-from service.machine import processor, usable_cpus
+from service.machine import processors
 from trainer.__main__ import main as train
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def machine(device: str) -> Row:
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     return {
         "gpu": gpu,
-        "processor": f"{processor()}, {usable_cpus()} CPUs",
+        "processor": processors(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "onnxruntime": onnxruntime.__version__,

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from service.comparison import speed
 from service.comparison.statistics import Seconds, mean, speed_up
 from service.comparison.subject import Answering
-from service.machine import processor, usable_cpus
+from service.machine import processors
 from service.model import Prediction
 from service.session import open_session
 from trainer.ensemble import Single
@@ -80,7 +80,7 @@ def table(sizes: Sequence[int], inputs: NDArray[np.float32], rounds: int, rng: n
     full = to_onnx(Single(stack.member(0)), inputs.shape[1:])
     small = int8(full, inputs)
     name = "-".join(map(str, sizes))
-    yield f"{name}, one thread, {rounds} blocks of 200 ms each; {processor()}, {usable_cpus()} CPUs"
+    yield f"{name}, one thread, {rounds} blocks of 200 ms each; {processors()}"
     yield f"float32 {len(full):,} bytes, int8 {len(small):,} bytes: {len(full) / len(small):.2f} times smaller"
     yield ""
     yield "| batch | float32, ms | int8, ms | int8 is faster by |"

@@ -27,6 +27,16 @@ def processor(cpuinfo: Path = CPUINFO) -> str:
     return next(names, platform.machine())
 
 
+def processors() -> str:
+    """The processor and how many CPUs of it this process may use, as reports name them."""
+    return f"{processor()}, {counted_cpus(usable_cpus())}"
+
+
+def counted_cpus(count: int) -> str:
+    """A number of CPUs, in words."""
+    return f"{count} CPU" if count == 1 else f"{count} CPUs"
+
+
 def usable_cpus(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
     """CPUs that this process may really use: those it is bound to, and no more than its cgroups' quota pays for.
 

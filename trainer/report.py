@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from service.machine import processor, usable_cpus
+from service.machine import processors
 from service.manifest import Manifest
 from service.measures import Estimate
 from trainer.checkpoint import write_bytes
@@ -122,5 +122,5 @@ def write_results(folder: Path, recipe: Recipe, results: Results, manifests: Seq
 
 def hardware(device: torch.device) -> str:
     """The processor, the CPUs that were used of it, and the GPU where one was."""
-    text = f"{processor()}, {usable_cpus()} CPUs"
+    text = processors()
     return f"{text}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else text

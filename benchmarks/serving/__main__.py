@@ -22,7 +22,7 @@ from typing import NamedTuple
 from benchmarks.serving.load import Load, load
 from benchmarks.serving.models import examples, write_models
 from benchmarks.serving.servers import PEERS, Server, as_binary, ours, peer, python_of, running, ten_minutes
-from service.machine import processor, usable_cpus
+from service.machine import processors
 
 PORT = 18_765
 CONNECTIONS = (1, 8, 32, 64)
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
         models = given.models_dir or Path(folder) / "models"
         if not models.exists():
             write_models(models)
-        print(f"{processor()}, {usable_cpus()} CPUs, wrk beside the server; {given.repetitions} repetitions")  # noqa: T201
+        print(f"{processors()}, wrk beside the server; {given.repetitions} repetitions")  # noqa: T201
         installed = [each for each in peers if python_of(each, given.peers_dir).exists()]
         for each in sorted(set(peers) - set(installed)):
             print(f"{each}: not installed, there is no {python_of(each, given.peers_dir)}", flush=True)  # noqa: T201

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.specialists import answers, combining, training
 from benchmarks.specialists.scale import QUICK, Scale
-from service.machine import processor, usable_cpus
+from service.machine import processors
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def measure(scale: Scale, folder: Path) -> Iterator[str]:
     """All tables, line by line as they become known, in Markdown."""
-    yield f"{processor()}, {usable_cpus()} CPUs; Python {platform.python_version()}, PyTorch {torch.__version__}"
+    yield f"{processors()}; Python {platform.python_version()}, PyTorch {torch.__version__}"
     widths = "-".join(map(str, (784, *scale.hidden, scale.classes)))
     yield f"{widths}, {scale.rows:,} examples, {scale.specialists} overlapping groups of {scale.size} classes\n"
     trained = training.train_all(scale, folder)

@@ -22,7 +22,7 @@ from service.comparison.subjects import Chosen
 from service.comparison.task import Task
 from service.errors import InputError
 from service.library import Library
-from service.machine import usable_cpus
+from service.machine import counted_cpus, usable_cpus
 from service.manifest import GRAPH, Manifest
 from service.model import Model
 from service.settings import Settings
@@ -95,7 +95,7 @@ def make_plan(asked: CompareRequest, settings: Settings, max_batch: int) -> Plan
 def _threads(asked: CompareRequest, settings: Settings) -> int:
     most = max(MOST_THREADS_PER_CPU * usable_cpus(), settings.threads_each)
     if asked.threads is not None and asked.threads > most:
-        raise InputError(f"threads: got {asked.threads}, expected 1 to {most}, on {usable_cpus()} CPUs")
+        raise InputError(f"threads: got {asked.threads}, expected 1 to {most}, on {counted_cpus(usable_cpus())}")
     return asked.threads or settings.threads_each
 
 

@@ -16,7 +16,7 @@ from service.comparison.arrivals import poisson, serve
 from service.comparison.energy import find_meter
 from service.comparison.paired import verdict
 from service.comparison.schema.part import Estimate
-from service.machine import cpu_limit, gpus, memory, memory_limit, resident
+from service.machine import counted_cpus, cpu_limit, gpus, memory, memory_limit, resident
 from service.model import Prediction
 
 
@@ -199,3 +199,8 @@ def test_gpus_and_memory_are_named_where_the_system_tells_them(tmp_path: Path) -
     assert held is not None
     assert 2**24 < held < (memory() or 0)
     assert resident(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 CPU"), (2, "2 CPUs"), (128, "128 CPUs")])
+def test_cpus_are_counted_in_words(count: int, words: str):
+    assert counted_cpus(count) == words

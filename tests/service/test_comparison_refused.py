@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.machine import usable_cpus
+from service.machine import counted_cpus, usable_cpus
 from service.manifest import GRAPH, HELD_OUT, FileRecord, read_manifest, write_manifest
 from tests.repositories import DIGITS, examples, linear, serving, write_model, write_pair
 
@@ -143,7 +143,7 @@ PAIR = ["digits-student", "digits-ensemble"]
         (
             {"models": PAIR, "threads": 1000},
             422,
-            f"threads: got 1000, expected 1 to {4 * usable_cpus()}, on {usable_cpus()} CPUs",
+            f"threads: got 1000, expected 1 to {4 * usable_cpus()}, on {counted_cpus(usable_cpus())}",
         ),
         ({"threads": 0}, 422, "threads: got 0, expected greater than or equal to 1"),
         ({"rate": 0.5}, 422, "rate: got 0.5, expected greater than or equal to 1"),

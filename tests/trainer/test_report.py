@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from service.machine import processors
 from service.manifest import ImageSpec, Role
 from service.measures import Estimate, Interval, wilson
 from tests.repositories import linear_graph
@@ -130,8 +131,8 @@ def test_a_full_disk_is_told(tmp_path, full_disk):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_hardware_names_the_cpus():
-    assert hardware(CPU).endswith(" CPUs")
+def test_hardware_names_the_processor_and_its_cpus():
+    assert hardware(CPU) == processors()
 
 
 def workshop(classes: tuple[str, ...] = ("a", "b", "c"), shape: tuple[int, ...] = (4, 4), total: int = 60) -> Workshop:

@@ -8,6 +8,7 @@ from service.comparison.render.markup import clean
 from service.comparison.render.numbers import figures, whole
 from service.comparison.render.view import View
 from service.comparison.schema.report import ComparedModel
+from service.machine import counted_cpus
 
 
 def caveats(view: View) -> list[str]:
@@ -34,7 +35,7 @@ def _disturbed(view: View) -> Iterator[str]:
     if others:
         yield f"The models answered {whole(others)} other batches meanwhile: measure again when the service is quiet."
     if machine.load_average >= max(1.0, machine.cpus / 2):
-        load = f"{machine.load_average:.1f} processes ran or waited on {machine.cpus} CPUs"
+        load = f"{machine.load_average:.1f} processes ran or waited on {counted_cpus(machine.cpus)}"
         yield f"The machine was busy before: {load} in the minute before."
 
 

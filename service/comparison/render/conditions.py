@@ -11,6 +11,7 @@ from service.comparison.render.numbers import NOTHING, figures, interval, percen
 from service.comparison.render.view import View
 from service.comparison.schema.conditions import Machine, Overlap
 from service.comparison.schema.report import CascadeUsed, ComparedModel
+from service.machine import counted_cpus
 
 LEAST_BYTES = 1_000_000
 """Of memory, that a process can be seen to grow by: two copies of one network differ by nearly as much."""
@@ -141,7 +142,7 @@ def _machine(machine: Machine) -> Iterator[tuple[str, str]]:
     limit = "no limit" if machine.cpu_limit is None else f"the container may use {machine.cpu_limit:g}"
     memory = "unknown" if machine.memory_bytes is None else size(machine.memory_bytes)
     inside = "" if machine.memory_limit_bytes is None else f", the container may use {size(machine.memory_limit_bytes)}"
-    yield "processor", f"{clean(machine.processor)}, {machine.cpus} CPUs, {limit}"
+    yield "processor", f"{clean(machine.processor)}, {counted_cpus(machine.cpus)}, {limit}"
     yield "GPUs", ", ".join(map(clean, machine.gpus)) or "none"
     yield "memory", f"{memory}{inside}"
     yield "load before", f"{machine.load_average:.2f} processes over the minute before"
