@@ -19,6 +19,8 @@ line search, which after 40 cycles of 3 steps was off by 1e-2 and more on one ra
 the primal-dual Newton step for q, s and u instead, its targets a_i held above a bound that falls tenfold a step, as
 interior-point methods do: of 80,000 random rows, logits apart by 1 to 30, all were within 1e-4 after 16 steps, where
 200 EM steps left some off by up to 0.5, and 500 of gradient descent by 0.7. It is in float64; its tensors are tiny.
+None is transposed where it is multiplied next: onnxruntime before 1.26 makes one operator of both, for which it has no
+kernel in float64, and refuses the graph.
 
 Legend: B batch, K classes, A specialists that may be active at once, P = 2^A patterns.
 """
@@ -152,7 +154,7 @@ class _Row:
         self.a = empty_BP.scatter_add(1, self.pattern_BK, given_BK).unsqueeze(1)
         self.held = (self.a > 0).double()
         self.bits = bits_AP * self.held
-        self.columns = self.bits.transpose(1, 2)
+        self.columns = bits_AP.T * _as_column(self.held)
         self.own = (dustbin_BA <= 0).double().unsqueeze(1)
         self.d = dustbin_BA.unsqueeze(1) + self.own
         self.models = votes.models.double().unsqueeze(1)
@@ -224,10 +226,14 @@ def _solve(matrix_BAA: Tensor, diagonal_B1A: Tensor, right_B1A: Tensor, unit_AA:
     no pivots."""
     if len(unit_AA) == 1:
         return right_B1A / (matrix_BAA + diagonal_B1A)
-    table = torch.cat([matrix_BAA + diagonal_B1A * unit_AA, right_B1A.transpose(1, 2)], dim=-1)
+    table = torch.cat([matrix_BAA + diagonal_B1A * unit_AA, _as_column(right_B1A)], dim=-1)
     for at in range(len(unit_AA)):
         row_B1A = table[:, at : at + 1]
         factors_BA1 = table[:, :, at : at + 1] * (1.0 - unit_AA[:, at : at + 1])
         table = table - factors_BA1 * (row_B1A / row_B1A[:, :, at : at + 1])
     found_BA1 = table[:, :, -1:] / (table[:, :, :-1] * unit_AA).sum(dim=-1, keepdim=True)
-    return found_BA1.transpose(1, 2)
+    return found_BA1.squeeze(-1).unsqueeze(1)
+
+
+def _as_column(row_B1A: Tensor) -> Tensor:
+    return row_B1A.squeeze(1).unsqueeze(-1)

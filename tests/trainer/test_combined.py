@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -71,6 +72,16 @@ def test_the_graph_equals_pytorch(exported):
 def test_the_graph_has_neither_control_flow_nor_foreign_operators(exported):
     """The check of the service lets it pass."""
     check_graph(exported[1].graph, "x/1")
+
+
+def test_nothing_in_float64_is_transposed_and_then_multiplied(exported):
+    """onnxruntime before 1.26, as in many a Triton, fuses the two, and has no kernel for that in float64."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(exported[1].graph)).graph
+    doubles = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE}
+    transposed = {name for node in graph.node if node.op_type == "Transpose" for name in node.output} & doubles
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm") and doubles & {*node.output}]
+    assert products
+    assert not [node.name for node in products if transposed & {*node.input}]
 
 
 def test_its_networks_are_counted(exported):
