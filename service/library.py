@@ -163,10 +163,11 @@ class Library:
             self.get(name)
 
     def unload(self, name: str) -> None:
-        """Serves no version of it from now on. Raises NotFoundError where none is."""
-        self.get(name)
-        self._unloaded |= {name}
-        self.scan()
+        """Serves no version of it from now on, as before if it was unloaded. Raises NotFoundError where none is."""
+        if name not in self._unloaded:
+            self.get(name)
+            self._unloaded |= {name}
+            self.scan()
 
     def scan(self) -> None:
         """Looks once: loads what is new or changed, drops what is gone, and swaps all of it in at once."""

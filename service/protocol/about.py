@@ -61,13 +61,14 @@ async def all_statistics(request: Request) -> dict[str, Any]:
 @router.get("/models/{name}", summary="Metadata of a model")
 @router.get("/models/{name}/versions/{version}", summary="Metadata of a version")
 async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
-    """Names, types and shapes of its input and outputs; -1 is the batch."""
+    """Names, types and shapes of its input and outputs; -1 is the batch. Its versions, or the one that is named."""
     model = model_of(request, name, version)
     manifest = model.manifest
+    versions = [manifest.version] if version else library_of(request).versions(name)
     outputs = [{"name": output, "datatype": "FP32", "shape": [-1, len(manifest.classes)]} for output in OUTPUTS]
     return {
         "name": name,
-        "versions": list(map(str, library_of(request).versions(name))),
+        "versions": list(map(str, versions)),
         "platform": _platform(model),
         "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, *manifest.input.shape]}],
         "outputs": outputs,

@@ -286,12 +286,13 @@ def test_pictures_travel_to_a_service_in_the_range_of_its_model(
 
 
 def test_any_two_servers_of_the_protocol_are_compared_by_their_urls(
-    service: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: tuple[str, str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same service stands for two: what it answers is known."""
     url = signed_in(service, monkeypatch)
     arguments = [url, url, *PAIR, "--data", str(own_data(tmp_path)), *QUICK, "--rate", "200"]
     assert main(["compare", *arguments, "--json", str(tmp_path / "r.json")]) == 0
+    assert "give python -m service compare the URLs of these models, the same data, and" in capsys.readouterr().out
     report = json.loads((tmp_path / "r.json").read_text())
     for model, seed in zip(report["models"], (1, 0), strict=True):
         answers = known_logits(examples()[0], seed=seed).argmax(axis=1)

@@ -306,6 +306,19 @@ def test_two_models_of_the_same_name_are_told_apart():
     assert "same/1 (A) is 23.3× as fast as same/1 (B)" in markdown(it)
 
 
+def test_one_name_at_two_servers_is_told_apart_by_their_urls():
+    """In every sentence; what is true of both and names neither is said once."""
+    it = made(names=("same", "same"))
+    for model, port in zip(it["models"], (8000, 8100), strict=True):
+        model["role"], model["http"]["url"] = "remote", f"http://host:{port}"
+    for overlap in it["data"]["overlap"]:
+        overlap |= {"known": False, "examples": None}
+    text = markdown(Report.model_validate(it))
+    assert "same/1 at http://host:8000 is 23.3× as fast as same/1 at http://host:8100" in text
+    assert "Whether same/1 saw these examples" in text
+    assert "POST /compare" not in text
+
+
 def test_the_frontier_is_of_models_that_none_beats_in_both():
     """Equal accuracy at a longer latency is beaten."""
     points = [

@@ -12,8 +12,8 @@ from service.machine import counted_cpus
 
 
 def caveats(view: View) -> list[str]:
-    """All that apply, the gravest first."""
-    return [sentence for look in LOOKS for sentence in look(view)]
+    """All that apply, the gravest first; one that is true of a model that was named twice is said once."""
+    return list(dict.fromkeys(sentence for look in LOOKS for sentence in look(view)))
 
 
 def _overlap(view: View) -> Iterator[str]:
@@ -27,7 +27,7 @@ def _overlap(view: View) -> Iterator[str]:
         elif not overlap.known:
             unknown.append(clean(name))
     if unknown:
-        yield f"Whether {_listed(unknown)} saw these examples in training is not known."
+        yield f"Whether {_listed(list(dict.fromkeys(unknown)))} saw these examples in training is not known."
 
 
 def _disturbed(view: View) -> Iterator[str]:

@@ -113,13 +113,26 @@ def provenance_section(view: View) -> Section:
         Terms("Models", [_model(view, place, model) for place, model in enumerate(view.report.models)]),
         Terms("Machine", list(_machine(view.report.machine))),
         Terms("Settings", list(_settings(view))),
-        Text(f"To repeat this comparison, send this to POST /compare{'' if view.report.data.dataset else OWN}:"),
+        Text(_how_to_repeat(view)),
         Code("json", json.dumps(view.report.settings.request.model_dump(), ensure_ascii=True, indent=2)),
     ]
     return Section("provenance", "How it came about", blocks)
 
 
-OWN = ", with the inputs and labels that were sent"
+ON_THE_COMMAND_LINE = {"remote": "the URLs", "file": "--onnx and the files"}
+"""By the role of models that are in no repository: what `python -m service compare` is given."""
+
+
+def _how_to_repeat(view: View) -> str:
+    report = view.report
+    places = ON_THE_COMMAND_LINE.get(report.models[0].role)
+    if places is not None:
+        return (
+            f"To repeat this comparison, give python -m service compare {places} of these models, the same data, and "
+            "what of this is not null:"
+        )
+    own = "" if report.data.dataset else ", with the inputs and labels that were sent"
+    return f"To repeat this comparison, send this to POST /compare{own}:"
 
 
 def _model(view: View, place: int, model: ComparedModel) -> tuple[str, str]:

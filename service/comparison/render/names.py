@@ -22,12 +22,16 @@ class Names:
     def __init__(self, models: Sequence[ComparedModel], pairs: Sequence[Pair]) -> None:
         self._pairs = pairs
         self._places = list(combinations(range(len(models)), 2))
-        self._keys = [(model.name, model.version) for model in models]
+        keys = [model.name if model.version is None else f"{model.name}/{model.version}" for model in models]
+        places = [f" at {model.http.url}" if model.role == "remote" and model.http else "" for model in models]
+        self._labels = [
+            clean(key + place if keys.count(key) > 1 else key) for key, place in zip(keys, places, strict=True)
+        ]
 
     def label(self, index: int) -> str:
-        """name/version, as POST /compare takes it; the name alone where there is no version."""
-        name, version = self._keys[index]
-        return clean(name if version is None else f"{name}/{version}")
+        """name/version, as POST /compare takes it; the name alone where there is no version. Where several servers were
+        asked for the same, their URLs too."""
+        return self._labels[index]
 
     def pair(self, pair: Pair) -> tuple[int, int]:
         """The places of a pair's models, by the pair's own place: names may be the same."""
