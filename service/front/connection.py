@@ -6,20 +6,18 @@ It knows connections, not routes. https://www.rfc-editor.org/rfc/rfc9112
 from __future__ import annotations
 
 import asyncio
-import re
-import sys
 from collections.abc import Mapping, Sized
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
+import httptools
 import orjson
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LARGEST_HEAD = 2**16
 """Bytes of a request line and its headers."""
-UPGRADE = re.compile(rb"(\r\n)upgrade:", re.IGNORECASE)
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
@@ -37,8 +35,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._receiving_since: float | None = None
         self._stuck_since: float | None = None
         """Since when the client has not read, or not let the connection end."""
-        self._chunk_bytes, self._silent_bytes, self._progress = 0, 0, 0
-        """Bytes that came last; those that were neither of a body nor the end of anything; how often something was."""
+        self._chunk_bytes, self._head_bytes = 0, 0
+        """Bytes that came last; at most so many has the head that is coming in."""
+        self._silent_bytes, self._progress = 0, 0
+        """Bytes that were neither of a body nor the end of anything; how often something was."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Takes it, or says that there are too many."""
@@ -53,16 +53,41 @@ class LimitedProtocol(HttpToolsProtocol):
         """As uvicorn's; a head, a trailer or a chunk's extension without an end is refused."""
         if self.transport.is_closing():
             return
-        if not self._is_receiving:
-            if self._receiving_since is None and self.is_answered():
-                self._receiving_since = monotonic()  # even if it is but an empty line: it ends the keep-alive timer
-            if b"pgrade" in data:
-                data = _without_upgrade(data)
-        progress, self._chunk_bytes = self._progress, len(data)
-        super().data_received(data)
-        self._silent_bytes = self._silent_bytes + len(data) if self._progress == progress else 0
+        was_receiving, progress = self._is_receiving, self._progress
+        if not was_receiving and self._receiving_since is None and self.is_answered():
+            self._receiving_since = monotonic()  # even if it is but an empty line: it ends the keep-alive timer
+        self._chunk_bytes = len(data)
+        self._head_bytes += len(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if self._progress == progress:
+            self._silent_bytes += len(data)
+        else:  # a head that began with the first of these bytes, and has no end
+            is_of_one_head = not was_receiving and self._progress == progress + 1
+            self._silent_bytes = len(data) if is_of_one_head else 0
         if self._silent_bytes > LARGEST_HEAD:
             self._refuse_head()
+
+    def _parse(self, data: bytes) -> None:
+        """Into what the methods below are told."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            if self.parser.get_method() == b"CONNECT":
+                self.turn_away(405, "this service is no proxy: it does not take CONNECT", {"Allow": "GET, POST"})
+            else:
+                self._parse(self._head_without_upgrade() + data[stopped.args[0] :])
+        except httptools.HttpParserError as error:
+            self._refuse(error.__context__)
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head that the parser has stopped behind, to be read by a new one, as if it asked for no other protocol: a
+        server may pass that over (RFC 9110, section 7.8), and what follows is its body still."""
+        line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        return b"\r\n".join([line, *fields, b"", b""])
 
     def is_idle(self) -> bool:
         """Whether what comes next begins a request that is asked at once, and not the last one of the connection."""
@@ -79,7 +104,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """A request begins. Its time is not counted while one before it is unanswered, since it is not read then."""
         super().on_message_begin()
         self._progress += 1
-        self._is_receiving = True
+        self._is_receiving, self._is_in_body = True, False
         self._receiving_since = monotonic() if self.is_answered() else None
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -90,17 +115,26 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole. One that came at once, too, has a limit."""
         self._progress += 1
-        self._is_in_body = True
-        is_small = self._silent_bytes + self._chunk_bytes <= LARGEST_HEAD
-        if (
-            not is_small
-            and sum(len(name) + len(value) for name, value in [*self.headers, (self.url, b"")]) > LARGEST_HEAD
-        ):
-            raise _HeadTooLargeError
+        if self._head_bytes > LARGEST_HEAD:
+            fields = [*self.headers, (self.url, b"")]
+            if sum(len(name) + len(value) for name, value in fields) > LARGEST_HEAD:
+                raise _HeadTooLargeError
+        self._head_bytes = self._chunk_bytes  # of the next one, which may begin in them
+        if self.parser.should_upgrade():
+            return  # it is read again: see _parse
         if not self.begin():
+            self._check_coding()
+            self.url = _in_origin_form(self.url)
             super().on_headers_complete()
+        self._is_in_body = True
         if self.is_ending():
             self.cycle.keep_alive = False
+
+    def _check_coding(self) -> None:
+        """A body in another transfer coding cannot be read (RFC 9112, section 6.1)."""
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and b",".join(codings).strip().lower() != b"chunked":
+            raise _CodingError
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -111,6 +145,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._progress += 1
+        if self.parser.should_upgrade():
+            return
         self._is_in_body = self._is_receiving = False
         self._receiving_since = None
         if not self.end():
@@ -132,11 +168,12 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._stuck_since = None
 
-    def send_400_response(self, msg: str) -> None:
+    def _refuse(self, reason: BaseException | None) -> None:
         """What cannot be read as HTTP, or not as a whole."""
-        error = sys.exc_info()[1]
-        if error is not None and isinstance(error.__context__, _HeadTooLargeError):
+        if isinstance(reason, _HeadTooLargeError):
             self._refuse_head()
+        elif isinstance(reason, _CodingError):
+            self.turn_away(501, "the Transfer-Encoding is not known, expected chunked")
         else:
             self.turn_away(400, "the request is not HTTP/1.1")
 
@@ -212,13 +249,16 @@ class _HeadTooLargeError(Exception):
     """Ends the parsing of a request."""
 
 
-def _without_upgrade(data: bytes) -> bytes:
-    """A head as if it asked for no other protocol, which a server may pass over (RFC 9110, section 7.8).
+class _CodingError(Exception):
+    """Ends the parsing of a request."""
 
-    The parser would stop at its end, and lose the body.
-    """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return UPGRADE.sub(rb"\1X-Not-Upgraded:", head) + end + rest
+
+def _in_origin_form(target: bytes) -> bytes:
+    """A path and its query, also where the client gave the whole URL, as it may (RFC 9112, section 3.2.2)."""
+    if target.startswith(b"/"):
+        return target
+    url = httptools.parse_url(target)
+    return (url.path or b"/") + (b"?" + url.query if url.query else b"")
 
 
 class _ReadAhead(FlowControl):

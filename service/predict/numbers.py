@@ -34,7 +34,7 @@ class Reader:
             return None
         try:
             return _plain(self._parser.parse(raw), raw)
-        except (ValueError, TypeError, KeyError, RuntimeError):  # the last for an integer beyond 64 bits
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # the last for integers beyond 64 bits
             # The parser refuses to go on as long as a part of what it read lives, be it in a traceback.
             self._parser = simdjson.Parser()
             return None

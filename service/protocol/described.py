@@ -19,6 +19,8 @@ from service.words import KINDS, shown
 
 OUTPUTS = ("probabilities", "logits")
 LARGEST_SIZE = 2**31 - 1
+LONGEST_WHOLE = 20
+"""Characters of a whole number of 64 bits."""
 LARGEST_KEPT = 2**10
 """Bytes of a JSON that is kept with what it says."""
 
@@ -82,9 +84,18 @@ def _parse_literals(raw: bytes, error: orjson.JSONDecodeError) -> Any:
     if b"NaN" not in raw and b"Infinity" not in raw:
         raise MalformedError(f"the request is not JSON: {error}") from error
     try:
-        return json.loads(raw)
+        value = json.loads(raw, parse_int=_whole)
+        if b"\\u" in raw:
+            json.dumps(value, ensure_ascii=False).encode()  # half a character, which orjson does not take either
     except (ValueError, RecursionError):
         raise MalformedError(f"the request is not JSON: {error}") from error
+    return value
+
+
+def _whole(digits: str) -> int | float:
+    """As orjson reads it: beyond 64 bits it is but a number."""
+    whole = int(digits) if len(digits) <= LONGEST_WHOLE else 2**64
+    return whole if -(2**63) <= whole < 2**64 else float(digits)
 
 
 def _input(fields: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,19 @@ def test_another_coding_is_told(coding: str):
         decompressed(b"x", coding, 10)
 
 
+def test_members_are_unpacked_in_time_that_grows_with_their_bytes():
+    """Each is as short as can be; what came in between was copied for each of them. Some packers make a member of each
+    64 KB; a thousand are enough for these."""
+    many = gzip.compress(b"a", mtime=0) * 1024
+    assert decompressed(many, "gzip", 5000) == b"a" * 1024
+    with pytest.raises(MalformedError, match="it has more than 1024 parts"):
+        decompressed(gzip.compress(b"", mtime=0) * 1_600_000, "gzip", 5000)
+    for one in (zlib.compress(b"a"), raw_deflate(b"a")):
+        assert decompressed(one, "deflate", 5000) == b"a"
+        with pytest.raises(MalformedError, match="the body is not deflate"):
+            decompressed(one * 2, "deflate", 5000)
+
+
 HELLO = gzip.compress(b"hello", mtime=0)
 
 

@@ -165,6 +165,32 @@ def test_numbers_of_any_size_are_refused_or_read(service: Service):
         assert time.monotonic() - started < 5
 
 
+HALF = "\\ud800"
+"""Of a character, as JSON can write it and UTF-8 cannot."""
+
+
+@pytest.mark.parametrize("at", ["x", "1"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": HALF},
+        {"datatype": HALF},
+        {"datatype": "BYTES", "data": [HALF], "shape": [1]},
+        {"parameters": {"classification": HALF}},
+        {"data": [int("9" * 400)] + [0] * 63},
+    ],
+)
+def test_what_only_the_reader_of_literals_takes_is_no_mistake_of_ours(at: str, changes: dict, service: Service):
+    """NaN makes Python's reader of JSON do it, which takes more than the other one."""
+    body = infer(**changes).replace(b"\\\\u", b"\\u")[:-1]
+    for more in (b"", b', "id": "\\ud800"', b', "outputs": [{"name": "\\ud800"}]'):
+        whole = body + more + b', "parameters": {"x": NaN}}'
+        for content in (whole, iter([whole])):
+            answer = service[0].post(V2, content=content)
+            assert answer.status_code in ((200, 400) if b"9999" in body else (400,))
+            assert b"Traceback" not in answer.content
+
+
 def test_an_answer_is_not_many_times_its_request(service: Service):
     """Each output comes once."""
     outputs = b', "outputs": [' + b", ".join([b'{"name": "logits"}'] * 5000) + b"]}"
