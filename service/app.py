@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
@@ -35,7 +36,7 @@ from service.machine import usable_cpus
 from service.predict import api as predict
 from service.protocol import about, infer, repository
 from service.protocol.infer import JSON_LENGTH
-from service.refused import INTERNAL, refused
+from service.refused import refused
 from service.settings import Settings
 from service.statistics import Statistics
 from service.tracing import Tracing
@@ -43,7 +44,7 @@ from service.tracing import Tracing
 log = logging.getLogger("service")
 
 PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Big models and their small students, side by side",
         lifespan=_lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # the redirection has no words, and believes the Host of the request
     )
     app.state.settings = settings
     app.state.tracing = None
@@ -84,7 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.runner = Runner(app.state.comparisons, app.state.comparing, app.state.statistics.runs, _address(app))
     app.state.metrics = Metrics(app.state.statistics, app.state.library)
     problems: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem} for status in (400, 401, 403, 404, 413, 415, 422, 500, 503, 504)
+        status: {"model": Problem} for status in (400, 401, 403, 404, 408, 413, 415, 422, 431, 500, 503, 504)
     }
     for room in (predict, infer, about, repository, comparison, catalogue, health):
         app.include_router(room.router, responses=problems)
@@ -107,7 +109,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, _refuse_page)
     app.add_exception_handler(RequestValidationError, _refuse_query)
     app.add_exception_handler(sqlite3.Error, _refuse_store)
-    app.add_exception_handler(Exception, _fail)
     return app
 
 
@@ -123,7 +124,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.comparisons.close()
     if state.tracing is not None:
         state.tracing.stop()
-    state.library.stop()
+    await asyncio.to_thread(state.library.stop)  # what it is loading it loads to its end
 
 
 def _announce(settings: Settings) -> None:
@@ -140,10 +141,12 @@ def _address(app: FastAPI) -> dict[str, str | None]:
 
 
 class _Service(FastAPI):
-    """Documents /predict with an example that works as it stands."""
+    """Documents keys, which may or may not be asked for, and /predict with an example that works as it stands."""
 
     def openapi(self) -> dict[str, Any]:
         schema = super().openapi()
+        schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"key": []}, {}]
         content = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
         try:
             if len(self.state.keys):  # the reference is open, the examples are not
@@ -196,8 +199,3 @@ async def _refuse_store(request: Request, error: Exception) -> Response:
     """SQLite's: the comparisons cannot be read or written, as where the disk is full."""
     log.error("the comparisons cannot be kept: %s", error)
     return await _refuse(request, BusyError("the comparisons cannot be kept now; the log has the reason", 5))
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    """Anything else is a mistake of ours; uvicorn logs its traceback."""
-    return Response(INTERNAL.body, INTERNAL.status, media_type=JSON)

@@ -102,12 +102,14 @@ def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, 
     return list(zip(names, accumulate(counts), strict=True))
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", summary="The process answers")
 async def live() -> dict[str, str]:
     """200 as long as the process answers at all."""
     return {"status": "live"}
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", summary="Models are loaded and warmed up")
 async def ready(request: Request) -> dict[str, str | int]:
     """200 when at least one model is loaded and warmed up, else 503 with the reason."""

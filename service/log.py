@@ -17,6 +17,7 @@ from typing import Literal
 LogFormat = Literal["text", "json"]
 
 REQUEST_ID = "X-Request-ID"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -53,7 +54,7 @@ class _Text(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         identity = _identity(record)
         line = super().formatMessage(record) + (f" [{identity}]" if identity else "")
-        return line.replace("\n", "\\n").replace("\r", "\\r")  # a path may hold them, and would forge a line
+        return CONTROL.sub(lambda found: repr(found[0])[1:-1], line)  # a path may hold them, and would forge a line
 
 
 class _Json(logging.Formatter):

@@ -22,6 +22,10 @@ class Refused(NamedTuple):
 
 
 INTERNAL = Refused(500, orjson.dumps({"error": "internal error; the log has the reason"}))
+ENDING = Refused(
+    503, orjson.dumps({"error": "the service is ending and had no more time for this"}), {"Retry-After": "1"}
+)
+"""What is not done when the drain is over is answered so."""
 
 
 def refused(error: StillroomError, method: str, path: str) -> Refused:

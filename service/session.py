@@ -22,7 +22,7 @@ STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 
 def check_graph(graph: bytes, place: str) -> None:
-    """Refuses a graph that could reach outside its bytes or whose cost its size does not bound.
+    """Refuses a graph that could reach outside its bytes or loop. What one operator may want of memory is not bounded.
 
     That is: external data, operators of other domains than the standard ones, control flow (any nested graph), and
     functions of its own. Raises ModelError.

@@ -42,7 +42,7 @@ class Settings:
     timeout_s: Seconds = Field(
         default=30.0, description="seconds for a request to come in (408) and a model to answer (504)"
     )
-    drain_s: Count = Field(default=10, description="seconds after SIGTERM for what is in flight")
+    drain_s: Count = Field(default=10, description="seconds after SIGTERM for what is in flight; the rest gets a 503")
     max_body_bytes: Count = Field(default=32 * 2**20, description="bytes of the largest request body")
     max_image_pixels: Count = Field(default=20_000_000, description="pixels of the largest image")
     reload_s: Seconds = Field(default=2.0, description="seconds between two looks for new versions")

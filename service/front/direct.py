@@ -32,7 +32,7 @@ from service.predict import api as predict
 from service.predict.numbers import Reader
 from service.protocol import infer
 from service.protocol.about import version_of
-from service.refused import INTERNAL, refused
+from service.refused import ENDING, INTERNAL, Refused, refused
 from service.settings import Settings
 from service.statistics import Statistics
 from service.tracing import Tracing
@@ -106,6 +106,14 @@ class DirectProtocol(LimitedProtocol):
         if isinstance(self.cycle, Exchange):
             self.cycle = None  # type: ignore[assignment]  # as it was before the first request
 
+    def give_up(self) -> None:
+        """Answers a request of these that is not answered yet: the time to end is over."""
+        if isinstance(self.cycle, Exchange) and not (self.cycle.response_complete or self.cycle.more_body):
+            exchange = self.cycle
+            if exchange.job is not None:
+                exchange.job.given_up = True
+            self._refuse_with(exchange, ENDING)
+
     def turn_away(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> bool:
         """As for any connection, with an id; and counts and logs it where it is said."""
         identity = log.identify(None)
@@ -125,10 +133,20 @@ class DirectProtocol(LimitedProtocol):
         if not length.isdigit() or int(length) > self._largest_body:
             return None
         found = self._route(headers)
-        if found is None:
+        if found is None or not self._may_ask(headers):
             return None
         route, ask = found
         return Exchange(Head(route, self.url, ask, headers, int(length), self.parser.should_keep_alive()))
+
+    def _may_ask(self, headers: Headers) -> bool:
+        """Whether its key is one for this; FastAPI's gate has the words where it is not, before there is a body."""
+        given = headers.get(b"authorization")
+        try:
+            if len(self._keys):
+                self._keys.check(None if given is None else given.decode("latin-1"), "predict")
+        except StillroomError:
+            return False
+        return True
 
     def _route(self, headers: Headers) -> tuple[str, Ask] | None:
         if self.url == b"/predict":
@@ -156,9 +174,6 @@ class DirectProtocol(LimitedProtocol):
     def _ask(self, exchange: Exchange) -> None:
         try:
             with self._traced(exchange):
-                if len(self._keys):
-                    given = exchange.head.headers.get(b"authorization")
-                    self._keys.check(None if given is None else given.decode("latin-1"), "predict")
                 self._submit(exchange, exchange.ask(is_inline=True))
         except SlowRequestError:
             asking = self.loop.run_in_executor(None, partial(exchange.ask, is_inline=False))
@@ -167,7 +182,7 @@ class DirectProtocol(LimitedProtocol):
             self._fail(exchange, error)
 
     def _asked(self, exchange: Exchange, asking: asyncio.Future[Asked]) -> None:
-        if exchange.disconnected:
+        if exchange.disconnected or exchange.response_complete:
             return
         try:
             with self._traced(exchange):
@@ -205,6 +220,9 @@ class DirectProtocol(LimitedProtocol):
             logger.error("POST %s failed", exchange.head.route, exc_info=error)
             refusal = INTERNAL
         log.request_id.reset(token)
+        self._refuse_with(exchange, refusal)
+
+    def _refuse_with(self, exchange: Exchange, refusal: Refused) -> None:
         self._write(exchange, refusal.status, refusal.body, JSON, refusal.headers)
 
     def _write(self, exchange: Exchange, status: int, body: bytes, kind: str, headers: Mapping[str, str]) -> None:

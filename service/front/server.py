@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import os
 import socket
+import sys
+import threading
 from contextlib import suppress
 from functools import partial
 
@@ -22,10 +26,14 @@ from service.front.workers import READY, supervise
 from service.predict.numbers import Reader
 from service.statistics import Statistics
 
+log = logging.getLogger("service")
+
 MOST_AT_ONCE = 64
 """Connections taken from the channel at a time."""
 HANDED_S = 0.1
 """For a request on a connection that came just before the end."""
+END_S = 1.0
+"""After the drain, for what only this process waits for: a run or a load that takes longer is not waited for."""
 STOP_S = 2.0
 """A comparison is told so many seconds before the end of the drain, and answers."""
 GC_THRESHOLD = 50_000
@@ -90,13 +98,31 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, after a moment in which every connection gets one more answer."""
+        """As uvicorn's, after a moment in which every connection gets one more answer. It does not outlast its time."""
         self.server_state.is_ending = True  # type: ignore[attr-defined]  # see LimitedProtocol
-        asyncio.get_running_loop().call_later(max(0.0, self._drain_s - STOP_S), self._comparing.end)
+        loop = asyncio.get_running_loop()
+        loop.call_later(max(0.0, self._drain_s - STOP_S), self._comparing.end)
+        loop.call_later(self._drain_s, self._give_up)
+        last = threading.Timer(self._drain_s + END_S, _end_now)
+        last.daemon = True
+        last.start()
         await asyncio.sleep(HANDED_S)
         await super().shutdown(sockets=sockets)
         self._comparing.end()  # it has a thread of its own, which the process would wait for
         self._statistics.publish()
+
+    def _give_up(self) -> None:
+        """uvicorn does the same for the requests that have a task."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, DirectProtocol):
+                connection.give_up()
+
+
+def _end_now() -> None:
+    """Python would wait for the threads in which models run or are loaded; all who asked have their answers."""
+    log.error("something still ran %g s after the time to end: it was not waited for", END_S)
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class _Worker(_Server):

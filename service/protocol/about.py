@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from service import __version__
 from service.cascade import Cascade
@@ -24,6 +24,17 @@ EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "mo
 PLATFORM, CASCADE_PLATFORM = "onnxruntime_onnx", "stillroom_cascade"
 
 
+def _version(request: Request) -> str | None:
+    version: str | None = request.path_params.get("version")
+    return version
+
+
+Version = Annotated[str | None, Depends(_version)]
+"""The version that a path names, where it names one; a parameter of FastAPI's own would be a query's elsewhere."""
+VERSION = {"parameters": [{"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}]}
+"""Describes it."""
+
+
 @router.get("", summary="The server and its extensions")
 @router.get("/", include_in_schema=False)
 async def server() -> dict[str, Any]:
@@ -32,12 +43,14 @@ async def server() -> dict[str, Any]:
 
 
 @router.get("/health/live", summary="The process answers")
+@router.head("/health/live", include_in_schema=False)
 async def live() -> dict[str, bool]:
     """200 as long as the process answers at all."""
     return {"live": True}
 
 
 @router.get("/health/ready", summary="Models are loaded and warmed up")
+@router.head("/health/ready", include_in_schema=False)
 async def ready(request: Request) -> dict[str, bool]:
     """200 when at least one model can be had, else 503 with the reason."""
     library_of(request).get()
@@ -59,8 +72,8 @@ async def all_statistics(request: Request) -> dict[str, Any]:
 
 
 @router.get("/models/{name}", summary="Metadata of a model")
-@router.get("/models/{name}/versions/{version}", summary="Metadata of a version")
-async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@router.get("/models/{name}/versions/{version}", summary="Metadata of a version", openapi_extra=VERSION)
+async def metadata(request: Request, name: str, version: Version) -> dict[str, Any]:
     """Names, types and shapes of its input and outputs; -1 is the batch. Its versions, or the one that is named."""
     model = model_of(request, name, version)
     manifest = model.manifest
@@ -76,15 +89,17 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
 
 
 @router.get("/models/{name}/ready", summary="The model can be asked")
-@router.get("/models/{name}/versions/{version}/ready", summary="The version can be asked")
-async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@router.get("/models/{name}/versions/{version}/ready", summary="The version can be asked", openapi_extra=VERSION)
+async def model_ready(request: Request, name: str, version: Version) -> dict[str, Any]:
     """200 where it is served."""
     return {"name": model_of(request, name, version).manifest.name, "ready": True}
 
 
 @router.get("/models/{name}/config", summary="Triton's configuration of a model")
-@router.get("/models/{name}/versions/{version}/config", summary="Triton's configuration of a version")
-async def config(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@router.get(
+    "/models/{name}/versions/{version}/config", summary="Triton's configuration of a version", openapi_extra=VERSION
+)
+async def config(request: Request, name: str, version: Version) -> dict[str, Any]:
     """As config.pbtxt says it, with the limits of this service; dims are without the batch."""
     settings: Settings = request.app.state.settings
     model = model_of(request, name, version)
@@ -93,8 +108,8 @@ async def config(request: Request, name: str, version: str | None = None) -> dic
 
 
 @router.get("/models/{name}/stats", summary="Statistics of a model")
-@router.get("/models/{name}/versions/{version}/stats", summary="Statistics of a version")
-async def statistics(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+@router.get("/models/{name}/versions/{version}/stats", summary="Statistics of a version", openapi_extra=VERSION)
+async def statistics(request: Request, name: str, version: Version) -> dict[str, Any]:
     """Counts and nanoseconds since the service started; of all its versions where none is named."""
     model = model_of(request, name, version)
     library = library_of(request)

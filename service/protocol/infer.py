@@ -18,7 +18,7 @@ from service.body import LARGE_BODY, read_body
 from service.encoding import WORTH_BYTES, accepted, compressed
 from service.front.answering import answer
 from service.model import Model
-from service.protocol.about import model_of
+from service.protocol.about import VERSION, Version, model_of
 from service.protocol.answer import render
 from service.protocol.described import OUTPUTS
 from service.protocol.request import Limits, parse
@@ -58,6 +58,35 @@ class InferenceRequest(BaseModel):
     outputs: list[RequestOutput] | None = None
 
 
+class ResponseOutput(BaseModel):
+    """`data`, flat, or `parameters.binary_data_size` bytes behind the JSON."""
+
+    name: str
+    datatype: str = Field(description="FP32, or BYTES of classes: value:index:label")
+    shape: list[int]
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferenceResponse(BaseModel):
+    """The answer; the request's id, where it had one."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[ResponseOutput]
+
+
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": InferenceResponse,
+        "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {
+            JSON_LENGTH: {"schema": {"type": "string"}, "description": "of a binary answer: bytes of its JSON"},
+            "Content-Encoding": {"schema": {"type": "string"}, "description": "gzip or deflate, where it was accepted"},
+        },
+    }
+}
 BODY = {
     "requestBody": {
         "required": True,
@@ -69,9 +98,11 @@ BODY = {
 }
 
 
-@router.post("/models/{name}/infer", summary="Ask a model", openapi_extra=BODY)
-@router.post("/models/{name}/versions/{version}/infer", summary="Ask a version", openapi_extra=BODY)
-async def infer(request: Request, name: str, version: str | None = None) -> Response:
+@router.post("/models/{name}/infer", summary="Ask a model", responses=ANSWER, openapi_extra=BODY)
+@router.post(
+    "/models/{name}/versions/{version}/infer", summary="Ask a version", responses=ANSWER, openapi_extra=BODY | VERSION
+)
+async def infer(request: Request, name: str, version: Version) -> Response:
     """JSON, or JSON and the tensors' bytes behind it.
 
     The header Inference-Header-Content-Length then is the length of the JSON; of 0 it says that there is none.

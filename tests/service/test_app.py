@@ -40,6 +40,37 @@ async def test_what_is_no_page_or_not_with_that_method_is_json(
     assert (answer.status_code, answer.json()) == (status, {"error": text})
 
 
+@pytest.mark.parametrize("path", ["/predict/", "/models/", "/health/live/", "/v2/models/digits-student/"])
+async def test_a_slash_too_many_is_told(path: str, client: httpx.AsyncClient):
+    """A redirection would have no words, and would send the client to whatever Host it named."""
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()) == (404, {"error": f"no page at {path}; see /docs"})
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"])
+async def test_a_probe_may_ask_for_the_head_alone(path: str, client: httpx.AsyncClient):
+    """As some load balancers do."""
+    answer = await client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_the_description_has_all_that_may_come_back(client: httpx.AsyncClient):
+    """Both forms of a prediction's answer, the header between them, keys; versions only where paths have them."""
+    described = (await client.get("/openapi.json")).json()
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        found = described["paths"][path]["post"]["responses"]
+        assert set(found["200"]["content"]) == {"application/json", "application/octet-stream"}
+        assert "Inference-Header-Content-Length" in found["200"]["headers"]
+        assert {"401", "408", "431", "503", "504"} <= set(found)
+    protocol = {path: methods for path, methods in described["paths"].items() if path.startswith("/v2/")}
+    for path, methods in protocol.items():
+        for method, operation in methods.items():
+            named = [(p["name"], p["in"]) for p in operation.get("parameters", []) if p["name"] == "version"]
+            assert named == ([("version", "path")] if "{version}" in path else []), (method, path)
+    assert described["security"] == [{"key": []}, {}]
+    assert (await client.get("/v2/models/digits-student/ready?version=9")).status_code == 200
+
+
 async def test_a_mistake_of_ours_says_nothing_but_that_the_log_has_it(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
@@ -48,6 +79,7 @@ async def test_a_mistake_of_ours_says_nothing_but_that_the_log_has_it(
     monkeypatch.setattr(library, "newest", None)
     answer = await client.get("/models")
     assert (answer.status_code, answer.json()) == (500, {"error": "internal error; the log has the reason"})
+    assert answer.headers["x-request-id"]
     monkeypatch.undo()
     assert (await client.get("/models")).status_code == 200
 
@@ -57,7 +89,10 @@ async def test_the_page_loads_nothing_from_elsewhere(path: str, client: httpx.As
     """By its own headers; a browser asks again for what may have changed."""
     answer = await client.get(path)
     assert answer.status_code == 200
-    assert answer.headers["content-security-policy"] == "default-src 'self'; img-src 'self' data: blob:"
+    assert (
+        answer.headers["content-security-policy"]
+        == "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'"
+    )
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert answer.headers["cache-control"] == "no-cache"

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +170,16 @@ def test_a_line_break_at_the_end_is_no_way_in(path: str, end: str, client: httpx
         headers = {"Authorization": f"Bearer {secret}"}
         assert client.get(path + end, headers=headers).status_code in (401, 403, 404)
         assert client.post(path + end, content=BODY, headers=headers).status_code in (401, 403, 404)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/digits-student/infer"])
+def test_without_a_key_a_body_is_not_waited_for(path: str, client: httpx.Client):
+    """Nor kept."""
+    head = f"POST {path} HTTP/1.1\r\nHost: service\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+    address = (client.base_url.host, client.base_url.port)
+    with socket.create_connection(address, timeout=20) as connection:  # type: ignore[arg-type]  # it has a port
+        connection.sendall(head)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
 
 
 def test_a_good_key_gets_an_answer(client: httpx.Client):

@@ -57,6 +57,17 @@ def test_every_answer_tells_its_id(tmp_path: Path):
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
 
 
+def test_a_path_does_not_write_to_the_terminal(tmp_path: Path):
+    """Nor a line of its own: what moves its cursor is shown as an escape."""
+    write_pair(tmp_path)
+    with running(tmp_path, free_port(), "--access-log", "true") as (client, process):
+        client.get("/%1b[31mred%0dA%0ab%c2%9b")
+        process.terminate()
+        said = process.communicate(timeout=20)[1]
+    assert r"GET /\x1b[31mred\rA\nb\x9b: 404" in said
+    assert "\x1b" not in said
+
+
 def test_by_default_a_request_is_no_line(tmp_path: Path):
     """At ten thousand a second it would be the most of the work."""
     write_pair(tmp_path)
