@@ -13,6 +13,8 @@ import simdjson
 from numpy.typing import NDArray
 
 LARGEST = float(np.finfo(np.float32).max)
+SMALL = 2**13
+"""Bytes."""
 
 
 class Plain(NamedTuple):
@@ -45,7 +47,7 @@ def _plain(request: Any, raw: bytes) -> Plain | None:
     inputs = request["inputs"]
     lengths = {len(row) for row in inputs}
     # Every bracket is that of the list or of one of its rows: so the rows are flat, and no other field is a list.
-    is_flat = len(lengths) == 1 and raw.count(b"[") == 1 + len(inputs)
+    is_flat = len(lengths) == 1 and _lists(raw) == 1 + len(inputs)
     if not is_flat or len(set(keys)) != len(keys):
         return None
     numbers = np.frombuffer(inputs.as_buffer(of_type="d"))
@@ -53,3 +55,8 @@ def _plain(request: Any, raw: bytes) -> Plain | None:
         return None
     fields = {key: request[key] for key in keys if key != "inputs"}
     return Plain(numbers.astype(np.float32).reshape(len(inputs), -1), fields)
+
+
+def _lists(raw: bytes) -> int:
+    """How many begin in it, counted by numpy where that is faster."""
+    return raw.count(b"[") if len(raw) < SMALL else int(np.count_nonzero(np.frombuffer(raw, np.uint8) == ord("[")))
