@@ -14,10 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 import urllib.request
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, cast
 
 import onnxruntime
 import torch
@@ -27,6 +30,9 @@ from benchmarks.serving.models import MEMBER, STUDENT, examples, write_models
 from benchmarks.serving.servers import as_binary, as_json, ours, running
 from benchmarks.training import step_s
 from service.machine import processors
+from service.model import OUTPUTS
+from service.recorded import SIZES, Bucket, not_recorded
+from service.session import Device, open_session
 from trainer.__main__ import main as train
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +90,24 @@ def serving(models: Path, devices: Sequence[str], connections: Sequence[int], se
                         }
 
 
+def runs(models: Path, devices: Sequence[str], sizes: Sequence[int], repetitions: int) -> Iterator[Row]:
+    """A run of a session as it is, against one from fixed buffers, which on CUDA is recorded."""
+    for device in devices:
+        for model in ("bench-student", "bench-ensemble"):
+            graph = (models / model / "1" / "model.onnx").read_bytes()
+            session = open_session(graph, device=cast(Device, device), threads=1, records=device == "cuda")
+            shape, classes = session.get_inputs()[0].shape[1:], session.get_outputs()[0].shape[1]
+            for rows in sizes:
+                bucket = Bucket(session, rows, shape, OUTPUTS, classes, device)
+                inputs = examples(rows).reshape(rows, *shape)
+                plain = partial(session.run, OUTPUTS, {"input": inputs}, not_recorded())
+                plain_ms, fixed_ms = (
+                    1e3 * median(timeit.repeat(run, number=1, repeat=repetitions))
+                    for run in (plain, partial(bucket.run, inputs))
+                )
+                yield {"device": device, "model": model, "rows": rows, "session_ms": plain_ms, "recorded_ms": fixed_ms}
+
+
 def compared(models: Path, devices: Sequence[str], pairs: Sequence[str], blocks: int) -> Iterator[Row]:
     """Ensemble against student by /compare: the digits' with their accuracy, the benchmark's for their speed."""
     for device in devices:
@@ -116,6 +140,7 @@ def measure(device: str, *, quick: bool) -> Row:
             "machine": machine(device),
             "tests": None if quick else tests(),
             "training": list(training(devices, steps, member, 2 if quick else 10)),
+            "runs": list(runs(models, devices, (1, 2) if quick else SIZES, 3 if quick else 100)),
             "serving": list(serving(models, devices, (8,) if quick else CONNECTIONS, seconds))
             if has_wrk
             else "wrk is not installed",
@@ -145,6 +170,13 @@ def in_words(found: Row) -> str:
             f"| {row['rate']:.0f} | {row['p50_ms']:.2f} | {row['p99_ms']:.2f} |"
             for row in found["serving"]
         ]
+    lines += ["", "## Recorded runs", "", "| device | model | rows | session, ms | recorded, ms | times |"]
+    lines += ["|---|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {row['device']} | {row['model']} | {row['rows']} | {row['session_ms']:.3f} | {row['recorded_ms']:.3f} "
+        f"| {row['session_ms'] / row['recorded_ms']:.2f} |"
+        for row in found["runs"]
+    ]
     lines += ["", "## Ensemble against student, by /compare", ""]
     lines += ["| device | model | provider | accuracy | one row, ms | batch, ms | speed-up of one row, of a batch |"]
     lines += ["|---|---|---|---:|---:|---:|---|"]

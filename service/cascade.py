@@ -46,7 +46,7 @@ class Cascade(Model):
         mine, other = student.manifest, ensemble.manifest
         both = {"parameters": mine.parameters + other.parameters, "bytes": mine.bytes + other.bytes}
         changes = {"name": cascade_name(mine.name), **both}
-        super().__init__(mine.model_copy(update=changes), student.session, student.words)
+        super().__init__(mine.model_copy(update=changes), student.session, student.words, student.recorded)
         self.student = student
         self.ensemble = ensemble
         self.rule = rule

@@ -6,6 +6,7 @@ or temperatures.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +20,10 @@ from service.errors import ModelError, SettingsError
 from service.inputs.hmm import WordModels, read_word_models
 from service.inputs.spoken import word_log_p
 from service.manifest import GRAPH, WORD_MODELS, Manifest, read_checked, read_manifest
-from service.session import Device, check_graph, open_session
+from service.recorded import Recorded, not_recorded, record
+from service.session import CUDA, Device, check_graph, open_session, providers
+
+log = logging.getLogger("service")
 
 OUTPUTS = ["probabilities", "logits"]
 QUICK_S = 0.001
@@ -42,11 +46,17 @@ class Model:
     """
 
     def __init__(
-        self, manifest: Manifest, session: onnxruntime.InferenceSession, words: WordModels | None = None
+        self,
+        manifest: Manifest,
+        session: onnxruntime.InferenceSession,
+        words: WordModels | None = None,
+        recorded: Recorded | None = None,
     ) -> None:
         self.manifest = manifest
         self.session = session
         self.words = words
+        self.recorded = recorded
+        self._options = None if recorded is None else not_recorded()
         self.provider: str = session.get_providers()[0]
         self.place = f"{manifest.name}/{manifest.version}"
         self.quick_rows = 0
@@ -65,11 +75,12 @@ class Model:
         if self.words is not None and self.manifest.input.audio is not None:
             log_p_BK = word_log_p(self._frames, inputs, self.manifest.input.audio, self.words)
             return Prediction(np.exp(log_p_BK), log_p_BK)
-        probabilities, logits = self.session.run(OUTPUTS, {"input": inputs})
+        found = None if self.recorded is None else self.recorded.run(inputs)
+        probabilities, logits = found or self.session.run(OUTPUTS, {"input": inputs}, self._options)
         return Prediction(probabilities, logits)
 
     def _frames(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        (logits,) = self.session.run(["logits"], {"input": windows})
+        (logits,) = self.session.run(["logits"], {"input": windows}, self._options)
         return np.asarray(logits, dtype=np.float32)
 
     def measure(self, runs: int = 3) -> None:
@@ -142,15 +153,35 @@ def open_model(stored: Stored, *, device: Device, threads: int, spin: bool = Fal
     """
     manifest, graph, words = stored
     place = f"{manifest.name}/{manifest.version}"
+    outputs = len(manifest.classes if words is None else words.log_prior)
+    if words is None and providers(device)[0] == CUDA and (model := open_recorded(stored, device, threads)) is not None:
+        return model
     try:
         session = open_session(graph, device=device, threads=threads, spin=spin)
     except SettingsError:
         raise
     except Exception as error:  # onnxruntime's own exceptions share no other base class
         raise ModelError(f"{place}: onnxruntime cannot load {GRAPH}: {error}") from error
-    outputs = len(manifest.classes if words is None else words.log_prior)
     _check_interface(session, place, manifest.input.graph_shape, outputs)
     return Model(manifest, session, words)
+
+
+def open_recorded(stored: Stored, device: Device, threads: int) -> Model | None:
+    """A model whose runs are recorded on CUDA; None, and why in the log, where they cannot be or are no quicker."""
+    manifest = stored.manifest
+    place, classes = f"{manifest.name}/{manifest.version}", len(manifest.classes)
+    try:
+        session = open_session(stored.graph, device=device, threads=threads, records=True)
+        _check_interface(session, place, manifest.input.graph_shape, classes)
+        recorded = record(session, manifest.input.shape, OUTPUTS, classes)
+    except Exception as error:  # as below; whatever is wrong with the graph itself is told there
+        log.warning("%s: runs are not recorded: %s", place, error)
+        return None
+    if recorded is None:
+        log.info("%s: runs are not recorded: they are no quicker", place)
+        return None
+    log.info("%s: runs of %s rows are recorded", place, ", ".join(map(str, recorded.sizes)))
+    return Model(manifest, session, recorded=recorded)
 
 
 def _check_interface(session: onnxruntime.InferenceSession, place: str, shape: tuple[int, ...], classes: int) -> None:

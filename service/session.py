@@ -18,6 +18,11 @@ from service.manifest import GRAPH
 Device = Literal["auto", "cpu", "cuda"]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TINY = '<ir_version: 8, opset_import: ["": 17]> tiny (float[B, 8] x) => (float[B, B] y) { y = Gemm<transB = 1>(x, x) }'
+CUDA_OPTIONS = {
+    records: {"arena_extend_strategy": "kSameAsRequested", "enable_cuda_graph": str(int(records))}
+    for records in (False, True)
+}
+"""Several models share the card: none takes twice the memory that it had to ask for."""
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 
@@ -48,10 +53,13 @@ def check_graph(graph: bytes, place: str) -> None:
         raise ModelError(f"{place}: {GRAPH} defines functions of its own, expected standard operators")
 
 
-def open_session(graph: bytes, *, device: Device, threads: int, spin: bool = False) -> onnxruntime.InferenceSession:
+def open_session(
+    graph: bytes, *, device: Device, threads: int, spin: bool = False, records: bool = False
+) -> onnxruntime.InferenceSession:
     """A session over the bytes of a graph. Its threads may `spin` while it runs, to be quicker at the next operator.
 
-    After a run they never do: they would slow whatever else runs.
+    After a run they never do: they would slow whatever else runs. On CUDA one that `records` can record its runs; it
+    cannot be had where an operator of the graph has no CUDA kernel.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -61,7 +69,8 @@ def open_session(graph: bytes, *, device: Device, threads: int, spin: bool = Fal
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.dynamic_block_base", "4")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(graph, options, providers=providers(device))
+    asked = [(name, CUDA_OPTIONS[records] if name == CUDA else {}) for name in providers(device)]
+    session = onnxruntime.InferenceSession(graph, options, providers=asked)
     got = session.get_providers()[0]
     if device == "cuda" and got != CUDA:
         # onnxruntime falls back without a word where the CUDA libraries do not load.

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from service.model import load_model
-from service.session import CUDA
+from service.recorded import SIZES, Bucket, Recorded, not_recorded
+from service.session import CUDA, open_session
 from tests.repositories import write_model
 from trainer.fit import Examples, fit
 from trainer.losses import cross_entropy
@@ -52,6 +53,22 @@ def test_a_stack_trains_on_the_gpu_and_resumes_to_the_same_weights(tmp_path: Pat
             weights.append(torch.cat([parameter.flatten() for parameter in stack.parameters()]))
     assert torch.equal(*weights)
     assert max(choice.errors) < 60
+
+
+@needs_onnxruntime_cuda
+@pytest.mark.parametrize("shape", [(8, 8), (28, 28)])
+def test_recorded_runs_answer_as_the_session_does(shape: tuple[int, int], tmp_path: Path):
+    """For every number of rows, in any order, from several threads, and beyond the largest size."""
+    folder = write_model(tmp_path, shape=shape)
+    session = open_session((folder / "model.onnx").read_bytes(), device="cuda", threads=1, records=True)
+    outputs = ["probabilities", "logits"]
+    made = Recorded([Bucket(session, rows, shape, outputs, 10, "cuda") for rows in SIZES])
+    plain = load_model(folder, device="cpu")
+    draw = np.random.default_rng(0)
+    for rows in draw.permutation(300):
+        inputs = draw.uniform(0, 16, (1 + rows, *shape)).astype(np.float32)
+        found = made.run(inputs) or session.run(outputs, {"input": inputs}, not_recorded())
+        np.testing.assert_allclose(found[0], plain.run(inputs).probabilities_BK, atol=1e-4)
 
 
 @needs_onnxruntime_cuda

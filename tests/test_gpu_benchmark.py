@@ -18,6 +18,10 @@ def test_the_whole_of_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     found, text = json.loads((tmp_path / "gpu.json").read_text()), (tmp_path / "gpu.md").read_text()
     assert capsys.readouterr().out == text + "\n"
     assert [row["members"] for row in found["training"]] == [1, 2]
+    assert [(row["model"], row["rows"]) for row in found["runs"]] == [
+        (model, rows) for model in ("bench-student", "bench-ensemble") for rows in (1, 2)
+    ]
+    assert all(row["session_ms"] > 0 and row["recorded_ms"] > 0 for row in found["runs"])
     (compared,) = found["compared"]
     assert {model["provider"] for model in compared["report"]["models"]} == {"CPUExecutionProvider"}
     assert "| cpu | bench-student | CPUExecutionProvider |" in text
