@@ -70,15 +70,28 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         """Into what the methods below are told."""
+        rest = memoryview(data)  # many offers may come in one piece, and it is copied for none of them
+        try:
+            while (end := self._feed(rest)) is not None:
+                if self.parser.get_method() == b"CONNECT":
+                    self.turn_away(405, "this service is no proxy: it does not take CONNECT", {"Allow": "GET, POST"})
+                    return
+                self._feed(self._head_without_upgrade())
+                rest = rest[end:]
+        except httptools.HttpParserError as error:
+            self._refuse(error.__context__)
+
+    def _feed(self, data: bytes | memoryview) -> int | None:
+        """Where in `data` the head ends that offers another protocol, at which the parser stops; None where none does.
+
+        Raises HttpParserError.
+        """
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stopped:
-            if self.parser.get_method() == b"CONNECT":
-                self.turn_away(405, "this service is no proxy: it does not take CONNECT", {"Allow": "GET, POST"})
-            else:
-                self._parse(self._head_without_upgrade() + data[stopped.args[0] :])
-        except httptools.HttpParserError as error:
-            self._refuse(error.__context__)
+            end: int = stopped.args[0]
+            return end
+        return None
 
     def _head_without_upgrade(self) -> bytes:
         """The head that the parser has stopped behind, to be read by a new one, as if it asked for no other protocol: a

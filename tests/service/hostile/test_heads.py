@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -50,6 +51,18 @@ def test_an_offer_of_another_protocol_may_follow_something(before: bytes, servic
                 assert status == 200
                 text += more
             assert text.count("HTTP/1.1 200 OK") == 2 + before.count(b"GET")
+
+
+def test_very_many_offers_at_once_are_all_answered(service: Service):
+    """In the order in which they came."""
+    count = 3000
+    offer = "GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nX-Request-ID: {}\r\n\r\n"
+    with wire(service) as connection:
+        send(connection, "".join(map(offer.format, range(count))).encode())
+        text = ""
+        while text.count('{"status":"live"}') < count:
+            text += connection.recv(65536).decode()
+    assert re.findall(r"x-request-id: (\d+)", text) == list(map(str, range(count)))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
