@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service import catalogue, health
 from service.asked import JSON
 from service.batching import Batcher
-from service.body import BodyLimit, in_words
+from service.body import Bodies, BodyLimit, in_words
 from service.comparison import api as comparison
 from service.comparison.exclusive import Exclusive
 from service.comparison.runner import Runner
@@ -68,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.tracing = None
+    app.state.bodies = Bodies(settings.max_body_bytes)
     app.state.keys = read_keys(settings.api_keys, settings.api_keys_file)
     app.state.statistics = Statistics()
     app.state.batcher = Batcher(
@@ -93,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     page = _Page(directory=Path(__file__).parent / "page")
     app.mount("/page", page)
     app.add_api_route("/", page.index, methods=["GET", "HEAD"], include_in_schema=False)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, bodies=app.state.bodies)
     app.add_middleware(Gate, state=app.state)
     if settings.cors_origins:  # outside the gate: a browser asks without a key whether it may ask
         origins = settings.cors_origins.split()

@@ -34,16 +34,30 @@ LARGE_BODY = 2**16
 """Bytes from which on a body is parsed in a thread: below, a hop to one costs more than it saves."""
 
 
+class Bodies:
+    """The bytes that the bodies of all requests of a process hold: at most AT_ONCE times the largest."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.most = AT_ONCE * max_bytes
+        self.held = 0
+
+    def add(self, count: int) -> None:
+        """Raises BusyError where they are too many; they count nevertheless, until they are taken away."""
+        self.held += count
+        if self.held > self.most:
+            raise BusyError(f"the bodies of all requests hold more than {self.most} bytes: try again")
+
+
 class BodyLimit:
     """ASGI middleware: refuses a body of more than `max_bytes`, by its Content-Length at once, else by counting.
 
-    All bodies that are being received or answered may hold AT_ONCE times as much.
+    All bodies that are being received or answered count in `bodies` too.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, bodies: Bodies) -> None:
         self.app = app
         self.max_bytes = max_bytes
-        self.held = 0
+        self.bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers 413 or hands over."""
@@ -63,11 +77,7 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            self.held += len(message.get("body", b""))
-            if self.held > AT_ONCE * self.max_bytes:
-                raise BusyError(
-                    f"the bodies of all requests hold more than {AT_ONCE * self.max_bytes} bytes: try again"
-                )
+            self.bodies.add(len(message.get("body", b"")))
             if received > self.max_bytes:
                 raise TooLargeError(f"the body has more than {self.max_bytes} bytes, the most that is taken")
             return message
@@ -75,7 +85,7 @@ class BodyLimit:
         try:
             await self.app(scope, counted, send)
         finally:
-            self.held -= received
+            self.bodies.held -= received
 
 
 async def read_body(request: Request) -> bytes:

@@ -16,6 +16,8 @@ import orjson
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.errors import BusyError
+
 LARGEST_HEAD = 2**16
 """Bytes of a request line and its headers."""
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -185,6 +187,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """What cannot be read as HTTP, or not as a whole."""
         if isinstance(reason, _HeadTooLargeError):
             self._refuse_head()
+        elif isinstance(reason, BusyError):
+            self.turn_away(reason.status, str(reason), {"Retry-After": str(reason.retry_after_s)})
         elif isinstance(reason, _CodingError):
             self.turn_away(501, "the Transfer-Encoding is not known, expected chunked")
         else:

@@ -22,6 +22,7 @@ from starlette.datastructures import State
 from service import log
 from service.asked import JSON, Asked, SlowRequestError
 from service.batching import Batcher
+from service.body import Bodies
 from service.errors import StillroomError
 from service.front.connection import LimitedProtocol
 from service.front.exchange import Ask, Exchange, Head, Headers, KnownHead, known_head
@@ -60,6 +61,9 @@ class DirectProtocol(LimitedProtocol):
         # A page of another origin gets its headers from FastAPI's middleware.
         self._unusual = UNUSUAL | {b"origin"} if state.settings.cors_origins else UNUSUAL
         self._largest_body = min(LARGEST_BODY, state.settings.max_body_bytes)
+        self._bodies: Bodies = state.bodies
+        self._held = 0
+        """Bytes of the body that is coming in."""
         self._known: KnownHead | None = None
         """Of the last request that came in one piece."""
 
@@ -86,8 +90,10 @@ class DirectProtocol(LimitedProtocol):
         return exchange is not None
 
     def part(self, body: bytes) -> bool:
-        """Keeps the body's parts. Whether the request is one of these."""
+        """Keeps the body's parts. Whether the request is one of these. Raises BusyError where too much is kept."""
         if isinstance(self.cycle, Exchange):
+            self._held += len(body)
+            self._bodies.add(len(body))
             self.cycle.parts.append(body)
             return True
         return False
@@ -95,6 +101,7 @@ class DirectProtocol(LimitedProtocol):
     def end(self) -> bool:
         """The body is whole: its rows are queued, or refused. Whether the request is one of these."""
         if isinstance(self.cycle, Exchange):
+            self._let_go()
             self.cycle.more_body = False
             self._ask(self.cycle)
             return True
@@ -103,8 +110,14 @@ class DirectProtocol(LimitedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """As uvicorn's."""
         super().connection_lost(exc)
+        self._let_go()
         if isinstance(self.cycle, Exchange):
             self.cycle = None  # type: ignore[assignment]  # as it was before the first request
+
+    def _let_go(self) -> None:
+        """Of a body that is whole only a run's queue is a limit, which counts rows."""
+        self._bodies.held -= self._held
+        self._held = 0
 
     def give_up(self) -> None:
         """Answers a request of these that is not answered yet: the time to end is over."""

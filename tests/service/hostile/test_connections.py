@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.repositories import write_pair
+from tests.served import free_port, running
 from tests.service.hostile.wire import GOOD, V2, Service, head, infer, read, send, wire
 
 
@@ -206,3 +208,22 @@ def test_an_offer_of_another_protocol_is_passed_over(name: str, service: Service
         assert read(connection)[0] == 200
         send(connection, head("/predict", f"Content-Length: {len(GOOD)}") + GOOD)
         assert read(connection)[0] == 200
+
+
+def test_bodies_that_are_never_whole_share_a_limit(tmp_path: Path):
+    """On the hot routes as on the others; when their clients have gone there is room again."""
+    write_pair(tmp_path)
+    part = b" " * 90_000
+    raw = head("/predict", "Content-Length: 100000") + part
+    with running(tmp_path, free_port(), "--max-body-bytes", "100000") as service:
+        for _ in range(3):
+            with ExitStack() as opened:
+                connections = [opened.enter_context(wire(service)) for _ in range(12)]
+                for connection in connections:
+                    send(connection, raw)
+                    time.sleep(0.02)
+                status, text = read(connections[-1])
+                assert (status, "the bodies of all requests hold more than 800000 bytes" in text) == (503, True)
+                assert "retry-after: 1" in text
+            time.sleep(0.2)
+            assert service[0].post("/predict", content=GOOD + part).status_code == 200
