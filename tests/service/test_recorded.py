@@ -6,6 +6,7 @@ What a GPU adds, tests/test_gpu.py has.
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,12 +68,29 @@ def test_threads_take_turns(session: onnxruntime.InferenceSession):
             check(answers, given)
 
 
-def test_only_what_is_quicker_is_kept(session: onnxruntime.InferenceSession):
-    """Whichever sizes that are here; a run that is not recorded is any run."""
-    made = record(session, SHAPE, OUTPUTS, CLASSES, device="cpu", sizes=(1, 2, 64))
-    if made is not None:
-        assert set(made.sizes) <= {1, 2, 64}
-        check(made.run(drawn(1)), drawn(1))
+class SlowAsItIs(onnxruntime.InferenceSession):
+    def run(self, output_names, input_feed, run_options=None):
+        time.sleep(0.005)
+        return super().run(output_names, input_feed, run_options)
+
+
+class SlowFromBuffers(onnxruntime.InferenceSession):
+    def run_with_iobinding(self, iobinding, run_options=None):
+        super().run_with_iobinding(iobinding, run_options)
+        time.sleep(0.005)
+
+
+def test_only_sizes_at_which_it_is_quicker_are_kept():
+    """All of them, or none."""
+    graph = linear_graph(SHAPE, CLASSES, seed=1)
+    made = record(SlowAsItIs(graph), SHAPE, OUTPUTS, CLASSES, device="cpu", sizes=(1, 2, 64))
+    assert made is not None
+    assert made.sizes == [1, 2, 64]
+    check(made.run(drawn(1)), drawn(1))
+    assert record(SlowFromBuffers(graph), SHAPE, OUTPUTS, CLASSES, device="cpu", sizes=(2, 64)) is None
+
+
+def test_a_run_that_is_not_recorded_is_any_run(session: onnxruntime.InferenceSession):
     check(list(session.run(OUTPUTS, {"input": drawn(3)}, not_recorded())), drawn(3))
 
 
